@@ -1,0 +1,91 @@
+import minimist from 'minimist';
+import type { Plan } from '../plan.js';
+import { quoted, UsageError } from './usage-error.js';
+
+/** What a command line asks for: to carry out a plan, or to print a text on stdout and end with exit code 0. */
+export type Request =
+  | { readonly kind: 'plan'; readonly plan: Plan }
+  | { readonly kind: 'print'; readonly text: string };
+
+/** One option of a dialect. */
+export interface Option {
+  readonly long: string;
+  /** One letter. */
+  readonly short?: string;
+  /** switch: takes no value; one: one value, given once at most; many: one value, repeatable. */
+  readonly takes: 'switch' | 'one' | 'many';
+}
+
+/** An option's name in messages: `-s (--server)`. */
+export const optionName = ({ short, long }: Option): string => (short ? `-${short} (--${long})` : `--${long}`);
+
+/** The options and positional arguments of one command line, none of them interpreted yet. */
+export interface Arguments {
+  /** Long names of the switches that are set. */
+  readonly switches: ReadonlySet<string>;
+  /** By long name: at least one value each, none of them empty. Options that were not given are absent. */
+  readonly values: ReadonlyMap<string, readonly string[]>;
+  readonly positionals: readonly string[];
+}
+
+/**
+ * Reads the arguments by getopt_long(3)'s rules: `-dr USER`, `-rUSER`, `--user USER`, `--user=USER`, options and
+ * positional arguments in any order, `--` ends the options. No abbreviations. A value that begins with `-` is written
+ * as `--user=-x`.
+ * Throws UsageError: unknown option, missing or empty value, value for a switch, a `one` given twice.
+ */
+export const readArguments = (options: readonly Option[], argv: readonly string[]): Arguments => {
+  const end = argv.includes('--') ? argv.indexOf('--') : argv.length;
+  const plain = argv.slice(0, end).flatMap((arg) => longForms(options, arg));
+  const read = minimist([...plain, ...argv.slice(end)], {
+    boolean: options.filter(({ takes }) => takes === 'switch').map(({ long }) => long),
+    string: ['_', ...options.filter(({ takes }) => takes !== 'switch').map(({ long }) => long)],
+  });
+
+  const switches = new Set<string>();
+  const values = new Map<string, readonly string[]>();
+  for (const option of options) {
+    const value: boolean | string | string[] | undefined = read[option.long];
+    if (value === true) switches.add(option.long);
+    if (value === undefined || typeof value === 'boolean') continue;
+    const all = [value].flat();
+    if (all.includes('')) throw new UsageError(`${optionName(option)} needs a value`);
+    if (option.takes === 'one' && all.length > 1) {
+      throw new UsageError(`${optionName(option)} is given more than once: ${all.map(quoted).join(', ')}`);
+    }
+    values.set(option.long, all);
+  }
+  return { switches, values, positionals: read._ };
+};
+
+/**
+ * One argument with its options spelled long, which minimist reads in one way only. Of short ones it takes `-ds80` for
+ * `-d` with a value and `-rnobody` for seven switches; of long ones it knows `--no-x`, `--a.b` and `--constructor`.
+ */
+const longForms = (options: readonly Option[], arg: string): string[] => {
+  if (arg.startsWith('--')) {
+    const name = arg.slice(2).split('=', 1)[0];
+    const option = options.find(({ long }) => long === name);
+    if (!option) throw new UsageError(`unknown option ${quoted(arg)}`);
+    if (option.takes !== 'switch') return [arg];
+    if (arg.includes('=')) throw new UsageError(`${optionName(option)} takes no value: ${quoted(arg)}`);
+    return [`${arg}=true`];
+  }
+  if (!arg.startsWith('-') || arg === '-') return [arg];
+
+  const long: string[] = [];
+  for (let i = 1; i < arg.length; i++) {
+    const option = options.find(({ short }) => short === arg[i]);
+    if (!option) {
+      throw new UsageError(`unknown option ${quoted(`-${arg[i]}`)}${arg.length > 2 ? ` in ${quoted(arg)}` : ''}`);
+    }
+    if (option.takes === 'switch') {
+      long.push(`--${option.long}=true`);
+      continue;
+    }
+    const value = arg.slice(i + 1);
+    long.push(value === '' ? `--${option.long}` : `--${option.long}=${value}`);
+    break;
+  }
+  return long;
+};

@@ -1,0 +1,19 @@
+import { EX, Failure } from '../failure.js';
+
+/** What main prints on stderr below the message of a UsageError. */
+export const usage =
+  'usage: tproxy [options] proxyhost proxyport, or tproxy -t [options] [HOST PORT]; tproxy --help lists the options';
+
+/** A command line that can't be carried out: the message says in one line what is wrong, and with what value. */
+export class UsageError extends Failure {
+  constructor(message: string) {
+    super(message, EX.USAGE);
+  }
+}
+
+/** A value as messages show it: on one line, with visible ends, and nothing in it that a terminal would obey. */
+export const quoted = (value: string): string =>
+  JSON.stringify(value).replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (c) => `\\u{${(c.codePointAt(0) as number).toString(16)}}`,
+  );

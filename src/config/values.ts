@@ -1,0 +1,49 @@
+import { type ForcedUrl, LOG_LEVELS, type LogLevel } from '../plan.js';
+import { quoted, UsageError } from './usage-error.js';
+
+// Each of these reads one option's value; `what` is the option's name in messages. All throw UsageError.
+
+/** A timer counts 2^31 milliseconds at most, and a longer wait than a week helps nobody. */
+const MOST_SECONDS = 7 * 24 * 60 * 60;
+/** The last one, (uid_t)-1, means "no change" to setresuid(2). */
+const MOST_UID = 2 ** 32 - 2;
+
+export const parseInteger = (what: string, text: string, least: number, most: number): number => {
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= least && value <= most) return value;
+  throw new UsageError(`${what}: ${quoted(text)} is not a number from ${least} to ${most}`);
+};
+
+/** Seconds, to the millisecond (`2.5`), as milliseconds. */
+export const parseSeconds = (what: string, text: string): number => {
+  const seconds = /^\d+(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
+  if (seconds > 0 && seconds <= MOST_SECONDS) return Math.round(seconds * 1000);
+  throw new UsageError(`${what}: ${quoted(text)} is not a number of seconds from 0.001 to ${MOST_SECONDS}`);
+};
+
+export const parseLogLevel = (what: string, text: string): LogLevel => {
+  const level = LOG_LEVELS.find((known) => known === text);
+  if (level) return level;
+  throw new UsageError(`${what}: ${quoted(text)} is none of ${LOG_LEVELS.join(', ')}`);
+};
+
+/** A user's name or `#uid`. Whether the user exists is seen when the privileges are dropped. */
+export const parseUser = (what: string, text: string): string => {
+  const uid = /^#(.*)$/s.exec(text)?.[1];
+  if (uid === undefined || (/^\d{1,10}$/.test(uid) && Number(uid) <= MOST_UID)) return text;
+  throw new UsageError(`${what}: ${quoted(text)} is not # and a number from 0 to ${MOST_UID}`);
+};
+
+/**
+ * An `http:` URL in the spelling of the WHATWG URL standard, which is the one that browsers put into Referer. So it is
+ * printable ASCII without spaces and fits into a request line as it is.
+ */
+export const parseForcedUrl = (what: string, text: string): ForcedUrl => {
+  // RFC 3986 section 2. The URL class would repair what isn't a URL, into one that its writer hardly meant.
+  const looksRight = /^http:\/\/(?![/?#])[!-~]+$/i.test(text) && !/[\\^`{|}<>"]/.test(text);
+  if (!looksRight || !URL.canParse(text)) throw new UsageError(`${what}: ${quoted(text)} is not an http:// URL`);
+  const url = new URL(text);
+  if (url.username || url.password) throw new UsageError(`${what}: ${quoted(text)} has a user name in it`);
+  if (text.includes('#')) throw new UsageError(`${what}: ${quoted(text)} has a fragment (#), which HTTP never sends`);
+  return { url: url.href, host: url.host };
+};

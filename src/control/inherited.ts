@@ -1,0 +1,40 @@
+import { fstatSync } from 'node:fs';
+import { inheritedKind } from '../sys/socket.js';
+
+/** The first descriptor of socket activation (sd_listen_fds(3)). */
+const FIRST_FD = 3;
+
+/** What this process was started on. */
+export type Inheritance =
+  /** Listening sockets: inetd's `wait`, or socket activation. */
+  | { readonly kind: 'listening'; readonly fds: readonly number[] }
+  /** One connection: inetd's `nowait`, tcpserver, Accept=yes. */
+  | { readonly kind: 'connection'; readonly fd: number }
+  /** Pipes, a terminal, files. */
+  | { readonly kind: 'stdio' };
+
+/** Looks at the descriptors that LISTEN_FDS counts, if it is for this process, or else at fd 0. */
+export const inspectInheritance = (): Inheritance => {
+  const fds = activationFds();
+  const first = fds[0] ?? 0;
+  const kind = inheritedKind(first);
+  if (kind === 'listening') return { kind, fds: fds.length > 0 ? fds : [0] };
+  // Who starts a program with pipes may use socket pairs for them, one for each direction; they are no one connection.
+  if (kind === 'connected' && (first !== 0 || fstatSync(0).ino === fstatSync(1).ino)) {
+    return { kind: 'connection', fd: first };
+  }
+  return { kind: 'stdio' };
+};
+
+/** inetd hands its socket over as stderr too: what is written there would reach the client as data. */
+export const stderrIsTheSocket = (): boolean => {
+  const stderr = fstatSync(2);
+  return stderr.isSocket() && stderr.ino === fstatSync(0).ino;
+};
+
+const activationFds = (): number[] => {
+  const { LISTEN_PID, LISTEN_FDS } = process.env;
+  for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES', 'LISTEN_PIDFDID']) delete process.env[name];
+  if (LISTEN_PID !== String(process.pid)) return [];
+  return Array.from({ length: Number(LISTEN_FDS) || 0 }, (_, i) => FIRST_FD + i);
+};

@@ -1,0 +1,80 @@
+import { formatAddress, type ListenAddress } from '../address.js';
+import { EX, Failure } from '../failure.js';
+import type { ListenerHandle } from '../messages.js';
+import type { Plan } from '../plan.js';
+import { E, SystemError } from '../sys/errno.js';
+import { adoptFd, closeFd } from '../sys/process.js';
+import { boundSocket, localAddress, prepareListener, startListening } from '../sys/socket.js';
+import { resolveHost } from './resolve.js';
+
+/** What the workers listen on. */
+export interface Listening {
+  /** By worker. */
+  readonly handles: readonly (readonly ListenerHandle[])[];
+  /** For the log: where a client finds us. */
+  readonly names: readonly string[];
+}
+
+/**
+ * Binds every address of every service, with one socket for each worker (SO_REUSEPORT), so that workers do not contend
+ * for one queue.
+ * @throws Failure with the address and the errno
+ */
+export const openListeners = async (plan: Plan, workers: number): Promise<Listening> => {
+  const handles: ListenerHandle[][] = Array.from({ length: workers }, () => []);
+  const names: string[] = [];
+  for (const [service, { listen }] of plan.services.entries()) {
+    for (const { host, port } of listen) {
+      for (const ip of host === null ? ['::', '0.0.0.0'] : await resolveHost(host)) {
+        const address: ListenAddress = { ip, port };
+        try {
+          const fds = openShared(address, workers);
+          for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd });
+          names.push(formatAddress(address));
+        } catch (error) {
+          // A kernel without IPv6 still has every IPv4 address.
+          if (host === null && ip === '::' && isWithoutIPv6(error)) continue;
+          throw asFailure(error);
+        }
+      }
+    }
+  }
+  return { handles, names };
+};
+
+/** Makes listening sockets that were handed to us ready to serve: all workers share them. */
+export const adoptListeners = (fds: readonly number[], workers: number): Listening => {
+  for (const fd of fds) {
+    adoptFd(fd);
+    prepareListener(fd);
+  }
+  // All of them belong to the one service that a command line makes.
+  const shared = fds.map((fd) => ({ service: 0, fd }));
+  const names = fds.map((fd) => {
+    const address = localAddress(fd);
+    return address === null ? `fd ${fd}` : formatAddress(address);
+  });
+  return { handles: Array.from({ length: workers }, () => shared), names };
+};
+
+const openShared = (address: ListenAddress, workers: number): number[] => {
+  // A socket that does not share fails where any other listens. Without this a second daemon of the same user would
+  // quietly take a part of the first one's connections (socket(7), SO_REUSEPORT).
+  closeFd(boundSocket(address, false));
+  const fds = Array.from({ length: workers }, () => boundSocket(address, workers > 1));
+  for (const fd of fds) startListening(fd, address);
+  return fds;
+};
+
+const isWithoutIPv6 = (error: unknown): boolean =>
+  error instanceof SystemError && (error.code === 'EAFNOSUPPORT' || error.code === 'EADDRNOTAVAIL');
+
+const asFailure = (error: unknown): unknown => {
+  if (!(error instanceof SystemError)) return error;
+  const { errno, message } = error;
+  if (errno === E.ADDRINUSE) return new Failure(`${message} (another program listens there)`, EX.UNAVAILABLE);
+  if (errno === E.ACCES || errno === E.PERM) {
+    return new Failure(`${message} (ports below 1024 need root or CAP_NET_BIND_SERVICE)`, EX.NOPERM);
+  }
+  return new Failure(message, EX.OSERR);
+};

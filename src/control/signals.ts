@@ -1,0 +1,14 @@
+/** What the control plane does on a signal. */
+export interface SignalHandlers {
+  stop(signal: string): void;
+  reopen(): void;
+  dump(): void;
+}
+
+/** TERM and INT stop, HUP reopens the logs, USR2 dumps the connections. Each runs on the main thread's event loop. */
+export const handleSignals = (handlers: SignalHandlers): void => {
+  process.on('SIGTERM', () => handlers.stop('SIGTERM'));
+  process.on('SIGINT', () => handlers.stop('SIGINT'));
+  process.on('SIGHUP', () => handlers.reopen());
+  process.on('SIGUSR2', () => handlers.dump());
+};

@@ -1,0 +1,217 @@
+import { availableParallelism } from 'node:os';
+import { formatAddress, sameAddress, type UpstreamAddress } from '../address.js';
+import { allocateCounters, total } from '../counters.js';
+import { EX, Failure } from '../failure.js';
+import type { Report } from '../messages.js';
+import type { HostPort, Plan } from '../plan.js';
+import { AccessLog } from './access-log.js';
+import { announceReady, isDaemon } from './daemonize.js';
+import { type Budget, raiseDescriptorLimit, shareDescriptors } from './limits.js';
+import { adoptListeners, type Listening, openListeners } from './listen.js';
+import { type Log, openLog } from './log.js';
+import { removePidFile, writePidFile } from './pid-file.js';
+import { dropPrivileges, findUser } from './privileges.js';
+import { resolveUpstream } from './resolve.js';
+import { handleSignals } from './signals.js';
+import { checkWorkersLoadable, Workers } from './workers.js';
+
+/** How often upstreams' names are looked up again while there is traffic, in ms. */
+const RESOLVE_INTERVAL = 10_000;
+
+/** After a failed connect they are looked up at once, but not more often than this. */
+const RESOLVE_PAUSE = 1000;
+
+/**
+ * The server from start to end. `inherited` are listening sockets that were handed to us; without any, the plan's own
+ * are opened. Settles with the exit code, when a signal, idleness or a dead worker ends it.
+ * @throws Failure when it can't start; nothing is left running then
+ */
+export const supervise = async (plan: Plan, inherited: readonly number[]): Promise<number> => {
+  const workerCount = plan.workers ?? availableParallelism();
+  const log = openLog(logsToStderr(plan, inherited) ? 'stderr' : 'syslog', plan.logLevel);
+  const budget = shareDescriptors(raiseDescriptorLimit(), workerCount);
+  const user = plan.user === null ? null : findUser(plan.user);
+  const upstreams = await resolveUpstreams(plan);
+  const listening =
+    inherited.length > 0 ? adoptListeners(inherited, workerCount) : await openListeners(plan, workerCount);
+  const accessLog = plan.accessLog === null ? null : new AccessLog(plan.accessLog, user);
+  if (plan.pidFile !== null) writePidFile(plan.pidFile);
+  // Before the first worker: capabilities belong to a thread and are inherited when it starts.
+  if (user !== null) dropPrivileges(user);
+  checkWorkersLoadable();
+
+  const counters = allocateCounters(workerCount);
+  const server = new Server(plan, log, accessLog, counters, upstreams);
+  await server.startWorkers(listening, budget);
+  handleSignals(server);
+  process.on('uncaughtException', (error) => server.onDefect(error));
+  for (const name of listening.names) log.write('info', `listening on ${name}`);
+  log.write('info', `ready: ${workerCount} workers${user === null ? '' : `, as user ${user.name}`}`);
+  if (isDaemon()) announceReady();
+  if (inherited.length > 0) server.endWhenIdle();
+  return server.ended;
+};
+
+/** Under inetd stderr is the client's socket, or inetd's own; systemd's stderr is the journal. */
+const logsToStderr = (plan: Plan, inherited: readonly number[]): boolean =>
+  plan.foreground || (inherited.length > 0 && !inherited.includes(0));
+
+const resolveUpstreams = (plan: Plan): Promise<UpstreamAddress[][]> =>
+  Promise.all(plan.services.map(({ upstream }) => (upstream === null ? [] : resolveUpstream(upstream))));
+
+class Server {
+  readonly ended: Promise<number>;
+  readonly #plan: Plan;
+  readonly #log: Log;
+  readonly #accessLog: AccessLog | null;
+  readonly #counters: SharedArrayBuffer;
+  readonly #workers: Workers;
+  /** By service, as the workers have them. */
+  readonly #upstreams: UpstreamAddress[][];
+  #resolvedAt = Date.now();
+  #acceptedThen = 0;
+  #end: (code: number) => void = () => {};
+  #ending = false;
+
+  constructor(
+    plan: Plan,
+    log: Log,
+    accessLog: AccessLog | null,
+    counters: SharedArrayBuffer,
+    upstreams: UpstreamAddress[][],
+  ) {
+    this.#plan = plan;
+    this.#log = log;
+    this.#accessLog = accessLog;
+    this.#counters = counters;
+    this.#upstreams = upstreams;
+    this.#workers = new Workers({
+      onReport: (report) => this.#onReport(report),
+      onDeath: (reason) => this.#onDeath(reason),
+    });
+    this.ended = new Promise((settle) => {
+      this.#end = settle;
+    });
+  }
+
+  async startWorkers({ handles }: Listening, budget: Budget): Promise<void> {
+    await Promise.all(
+      handles.map((listeners, index) =>
+        this.#workers.start({
+          index,
+          plan: this.#plan,
+          listeners,
+          upstreams: this.#upstreams,
+          maxConnections: budget.connections,
+          maxPipes: budget.pipes,
+          counters: this.#counters,
+        }),
+      ),
+    );
+    // Not unref'ed: this timer is what keeps the main thread's event loop alive.
+    setInterval(() => {
+      const accepted = total(this.#counters, 'accepted');
+      if (accepted > this.#acceptedThen) void this.#resolveAgain();
+      this.#acceptedThen = accepted;
+    }, RESOLVE_INTERVAL);
+  }
+
+  stop(signal: string): void {
+    this.#log.write('info', `${signal}: ending`);
+    void this.#shutDown(EX.OK);
+  }
+
+  reopen(): void {
+    const problem = this.#accessLog?.reopen() ?? null;
+    if (problem !== null) this.#log.write('error', problem);
+    else this.#log.write('info', 'SIGHUP: logs reopened');
+  }
+
+  dump(): void {
+    const sum = (slot: Parameters<typeof total>[1]): number => total(this.#counters, slot);
+    this.#log.write(
+      'info',
+      `SIGUSR2: ${sum('open')} connections open, ${sum('accepted')} accepted, ${sum('refused')} refused`,
+    );
+    this.#workers.tell({ kind: 'dump' });
+  }
+
+  /** Ends the server when there was no connection for the plan's time. */
+  endWhenIdle(): void {
+    const { exitIdle } = this.#plan;
+    let idleSince = Date.now();
+    let accepted = 0;
+    const check = setInterval(
+      () => {
+        const now = total(this.#counters, 'accepted');
+        if (now !== accepted || total(this.#counters, 'open') > 0) {
+          accepted = now;
+          idleSince = Date.now();
+        } else if (Date.now() - idleSince >= exitIdle) {
+          clearInterval(check);
+          this.#log.write('info', `no connection for ${exitIdle / 1000} s: ending`);
+          void this.#shutDown(EX.OK);
+        }
+      },
+      Math.min(1000, exitIdle / 4),
+    );
+  }
+
+  #onReport(report: Exclude<Report, { kind: 'ready' }>): void {
+    switch (report.kind) {
+      case 'log':
+        this.#log.write(report.level, report.message);
+        return;
+      case 'access': {
+        const problem = this.#accessLog?.write(report.lines) ?? null;
+        if (problem !== null) this.#log.write('error', problem);
+        return;
+      }
+      case 'dump':
+        for (const line of report.lines) this.#log.write('info', line);
+        return;
+      case 'unreachable':
+        if (Date.now() - this.#resolvedAt >= RESOLVE_PAUSE) void this.#resolveAgain();
+    }
+  }
+
+  async #resolveAgain(): Promise<void> {
+    this.#resolvedAt = Date.now();
+    await Promise.all(
+      this.#plan.services.map(({ upstream }, service) => upstream && this.#resolveService(upstream, service)),
+    );
+  }
+
+  async #resolveService(upstream: HostPort, service: number): Promise<void> {
+    try {
+      const addresses = await resolveUpstream(upstream);
+      const known = this.#upstreams[service] ?? [];
+      if (addresses.length === known.length && addresses.every((a, i) => sameAddress(a, known[i] as UpstreamAddress)))
+        return;
+      this.#upstreams[service] = addresses;
+      this.#log.write('info', `${upstream.host} is ${addresses.map(formatAddress).join(', ')} now`);
+      this.#workers.tell({ kind: 'upstream', service, addresses });
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      this.#log.write('warn', `${error.message}; its last addresses stay in use`);
+    }
+  }
+
+  /** Whatever is wrong with the main thread, the workers must not go on without it. */
+  onDefect(error: Error): void {
+    this.#onDeath(`main thread: ${error.stack ?? error.message}`);
+  }
+
+  #onDeath(reason: string): void {
+    this.#log.write('error', `${reason}; the process ends`);
+    void this.#shutDown(EX.SOFTWARE);
+  }
+
+  async #shutDown(code: number): Promise<void> {
+    if (this.#ending) return;
+    this.#ending = true;
+    await this.#workers.stop();
+    if (this.#plan.pidFile !== null) removePidFile(this.#plan.pidFile);
+    this.#end(code);
+  }
+}

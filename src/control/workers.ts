@@ -1,0 +1,86 @@
+import { accessSync, constants } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { EX, Failure } from '../failure.js';
+import type { Command, Report, WorkerStart } from '../messages.js';
+import { createEventfd, raiseEventfd } from '../sys/epoll.js';
+
+const MAIN = new URL('../data/worker.js', import.meta.url);
+
+/** @throws Failure when the user that we are by now may not read the program: it would fail later, and less clearly. */
+export const checkWorkersLoadable = (): void => {
+  const path = fileURLToPath(MAIN);
+  try {
+    accessSync(path, constants.R_OK);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    throw new Failure(`${path}: ${code}: uid ${process.getuid?.()} must be able to read the program`, EX.NOPERM);
+  }
+};
+
+/** What the control plane does with what workers say. */
+export interface WorkersOwner {
+  onReport(report: Exclude<Report, { kind: 'ready' }>): void;
+  /** A worker ended that was not told to. There is no half daemon: the process must end. */
+  onDeath(reason: string): void;
+}
+
+interface Running {
+  readonly worker: Worker;
+  readonly wakeFd: number;
+  readonly ended: Promise<void>;
+}
+
+/** The worker threads: all of one plan, from start to stop. */
+export class Workers {
+  readonly #owner: WorkersOwner;
+  readonly #running: Running[] = [];
+  #stopping = false;
+
+  constructor(owner: WorkersOwner) {
+    this.#owner = owner;
+  }
+
+  /** Starts one worker and settles when it serves. Rejects when it dies first. */
+  start(start: Omit<WorkerStart, 'wakeFd'>): Promise<void> {
+    const wakeFd = createEventfd();
+    const workerData: WorkerStart = { ...start, wakeFd };
+    const worker = new Worker(MAIN, { workerData, name: `tproxy worker ${start.index}` });
+    return new Promise((ready, failed) => {
+      const die = (reason: string): void => {
+        failed(new Error(reason));
+        if (!this.#stopping) this.#owner.onDeath(`worker ${start.index}: ${reason}`);
+      };
+      worker.on('message', (report: Report) => {
+        if (report.kind === 'ready') ready();
+        else this.#owner.onReport(report);
+      });
+      worker.on('error', (error) => die(error.stack ?? error.message));
+      const ended = new Promise<void>((resolve) => {
+        worker.on('exit', (code) => {
+          resolve();
+          die(`ended with code ${code}`);
+        });
+      });
+      this.#running.push({ worker, wakeFd, ended });
+    });
+  }
+
+  /** Posts a command to every worker. */
+  tell(command: Command): void {
+    for (const { worker, wakeFd } of this.#running) {
+      worker.postMessage(command);
+      raiseEventfd(wakeFd);
+    }
+  }
+
+  /**
+   * Ends all workers. It has to go before any exit of the process: Node waits for its threads then, and a thread in
+   * epoll_wait does not hear of it.
+   */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.tell({ kind: 'stop' });
+    await Promise.all(this.#running.map(({ ended }) => ended));
+  }
+}

@@ -1,0 +1,111 @@
+import type { SocketAddress } from '../address.js';
+import { E, SystemError } from '../sys/errno.js';
+import { closeFd } from '../sys/process.js';
+import { connectTo, pendingError, tcpSocket } from '../sys/socket.js';
+import { Endpoint } from './endpoint.js';
+import type { Loop, Runnable } from './loop.js';
+import type { Timed } from './timers.js';
+
+/** Who waits for a connect. Exactly one of the two is called, once, never from within the constructor. */
+export interface Dialer {
+  /** The endpoint is the dialer's from here on. */
+  onConnected(endpoint: Endpoint, address: SocketAddress): void;
+  /** `error` is of the last address; every address has been tried. */
+  onUnreachable(error: SystemError): void;
+}
+
+/**
+ * A connect to the first of some addresses that takes it. They are tried in turn, and share one deadline: an address
+ * that does not answer has its part of what is left of it.
+ */
+export class Dial implements Runnable, Timed {
+  deadline = Number.POSITIVE_INFINITY;
+  tick = Number.POSITIVE_INFINITY;
+  readonly #loop: Loop;
+  readonly #addresses: readonly SocketAddress[];
+  readonly #end: number;
+  readonly #dialer: Dialer;
+  #next = 0;
+  #endpoint: Endpoint | null = null;
+  #error: SystemError | null = null;
+
+  /** `timeout` in milliseconds, for all addresses together. */
+  constructor(loop: Loop, addresses: readonly SocketAddress[], timeout: number, dialer: Dialer) {
+    this.#loop = loop;
+    this.#addresses = addresses;
+    this.#end = loop.now + timeout;
+    this.#dialer = dialer;
+    this.#tryNext();
+  }
+
+  /** The address that is being tried. */
+  get address(): SocketAddress {
+    return this.#addresses[Math.max(0, this.#next - 1)] as SocketAddress;
+  }
+
+  /** Gives up; the dialer hears nothing more. */
+  cancel(): void {
+    this.#loop.timers.forget(this);
+    this.#endpoint?.close();
+    this.#endpoint = null;
+    this.#next = Number.POSITIVE_INFINITY;
+  }
+
+  run(): void {
+    if (this.#next === Number.POSITIVE_INFINITY) return;
+    const endpoint = this.#endpoint;
+    if (endpoint === null) {
+      this.#settle();
+      return;
+    }
+    if (endpoint.failed) {
+      this.#fail(pendingError(endpoint.fd) || E.TIMEDOUT);
+      return;
+    }
+    if (!endpoint.writable) return;
+    const address = this.address;
+    this.#endpoint = null;
+    this.cancel();
+    this.#dialer.onConnected(endpoint, address);
+  }
+
+  onDeadline(): void {
+    if (this.#endpoint !== null) this.#fail(E.TIMEDOUT);
+  }
+
+  #fail(errno: number): void {
+    this.#endpoint?.close();
+    this.#endpoint = null;
+    this.#error = new SystemError('connect', errno, this.address);
+    this.#tryNext();
+  }
+
+  #tryNext(): void {
+    while (this.#next < this.#addresses.length) {
+      const address = this.#addresses[this.#next++] as SocketAddress;
+      const fd = tcpSocket(address.ip.includes(':'));
+      if (fd < 0) {
+        this.#error = new SystemError('socket', -fd, address);
+        continue;
+      }
+      const outcome = connectTo(fd, address);
+      if (outcome < 0 && outcome !== -E.INPROGRESS) {
+        closeFd(fd);
+        this.#error = new SystemError('connect', -outcome, address);
+        continue;
+      }
+      this.#endpoint = new Endpoint(this.#loop, fd, this, false);
+      const left = this.#end - this.#loop.now;
+      this.deadline = this.#loop.now + left / (this.#addresses.length - this.#next + 1);
+      this.#loop.timers.watch(this);
+      return;
+    }
+    // Never from within the constructor: whoever made this dial does not hold it yet.
+    this.#loop.again(this);
+  }
+
+  #settle(): void {
+    this.cancel();
+    this.#dialer.onUnreachable(this.#error ?? new SystemError('connect', E.INPROGRESS));
+  }
+}

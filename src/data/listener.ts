@@ -1,0 +1,90 @@
+import { EPOLLET, EPOLLEXCLUSIVE, EPOLLIN } from '../sys/epoll.js';
+import { E, errnoName } from '../sys/errno.js';
+import { accept, peerOfLast } from '../sys/socket.js';
+import { admit } from './connection.js';
+import type { Runnable, Watcher } from './loop.js';
+import type { Site } from './site.js';
+import type { Timed } from './timers.js';
+
+/** Connections accepted in one turn, before those that are open have theirs. */
+const ACCEPTS_PER_TURN = 64;
+
+/** How long nothing is accepted after accept failed for want of something, in ms: the first time, and at most. */
+const PAUSE = 100;
+const LONGEST_PAUSE = 5000;
+
+/** Failures that say that the machine, or this process, has run out (accept(2)). */
+const SCARCE: ReadonlySet<number> = new Set([E.MFILE, E.NFILE, E.NOBUFS, E.NOMEM]);
+
+/** A listening socket as one thread serves it. */
+export class Listener implements Watcher, Runnable, Timed {
+  deadline = Number.POSITIVE_INFINITY;
+  tick = Number.POSITIVE_INFINITY;
+  readonly #site: Site;
+  readonly #fd: number;
+  readonly #mostConnections: number;
+  #pause = 0;
+  #full = false;
+
+  /** `mostConnections` of this thread; while it has so many, more wait in the socket's queue. */
+  constructor(site: Site, fd: number, mostConnections: number) {
+    this.#site = site;
+    this.#fd = fd;
+    this.#mostConnections = mostConnections;
+    // Of the threads that share a socket one is woken; with a socket of its own it changes nothing.
+    site.loop.add(fd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, this);
+  }
+
+  onEvents(): void {
+    this.run();
+  }
+
+  onDeadline(): void {
+    this.deadline = Number.POSITIVE_INFINITY;
+    this.run();
+  }
+
+  /** A connection of this thread ended: there is room again. */
+  onClosed(): void {
+    if (!this.#full) return;
+    this.#full = false;
+    this.#site.loop.again(this);
+  }
+
+  run(): void {
+    const { loop, connections } = this.#site;
+    if (this.deadline !== Number.POSITIVE_INFINITY) return;
+    for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
+      if (connections.size >= this.#mostConnections) {
+        if (!this.#full) this.#log('warn', `${connections.size} connections are open: more have to wait`);
+        this.#full = true;
+        return;
+      }
+      const fd = accept(this.#fd);
+      if (fd === -E.AGAIN) {
+        this.#pause = 0;
+        return;
+      }
+      if (fd >= 0) admit(this.#site, fd, peerOfLast());
+      else if (SCARCE.has(-fd)) {
+        this.#backOff(-fd);
+        return;
+      }
+      // Any other failure is that of one connection, which is gone (accept(2), "Error handling").
+    }
+    loop.again(this);
+  }
+
+  /** Accepting at once again would fail at once again, and spin. */
+  #backOff(errno: number): void {
+    const { loop } = this.#site;
+    if (this.#pause === 0) this.#log('error', `accept: ${errnoName(errno)}: nothing is accepted for a moment`);
+    this.#pause = Math.min(LONGEST_PAUSE, Math.max(PAUSE, 2 * this.#pause));
+    this.deadline = loop.now + this.#pause;
+    loop.timers.watch(this);
+  }
+
+  #log(level: 'warn' | 'error', message: string): void {
+    this.#site.reporter.log(level, `${this.#site.service.name}: ${message}`);
+  }
+}

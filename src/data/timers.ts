@@ -1,0 +1,60 @@
+/** Something with one deadline, in the loop's milliseconds; Infinity for none. */
+export interface Timed {
+  /** May be moved later by just writing it; to bring it forward, call Timers.watch again. */
+  deadline: number;
+  /** Timers' own: the tick that this is filed under, Infinity for none. */
+  tick: number;
+  onDeadline(): void;
+}
+
+/** Deadlines are kept to this many milliseconds, never early. */
+const TICK = 100;
+
+/**
+ * Coarse deadlines, filed by tick. Activity moves a connection's deadline thousands of times for each time that it
+ * passes, so moving it is one store, and it is filed anew when the old tick comes.
+ */
+export class Timers {
+  readonly #ticks = new Map<number, Set<Timed>>();
+  #earliest = Number.POSITIVE_INFINITY;
+
+  /** Files `timed` under its deadline, unless it is already under an earlier tick. */
+  watch(timed: Timed): void {
+    const tick = Math.ceil(timed.deadline / TICK);
+    if (timed.tick <= tick) return;
+    this.forget(timed);
+    timed.tick = tick;
+    const filed = this.#ticks.get(tick);
+    if (filed === undefined) this.#ticks.set(tick, new Set([timed]));
+    else filed.add(timed);
+    if (tick < this.#earliest) this.#earliest = tick;
+  }
+
+  /** Drops `timed`, so that nothing here keeps it alive. */
+  forget(timed: Timed): void {
+    if (timed.tick === Number.POSITIVE_INFINITY) return;
+    this.#ticks.get(timed.tick)?.delete(timed);
+    timed.tick = Number.POSITIVE_INFINITY;
+  }
+
+  /** Milliseconds from `now` to the next tick that may have anything, rounded up; Infinity for none. */
+  wait(now: number): number {
+    return Math.max(0, Math.ceil(this.#earliest * TICK - now));
+  }
+
+  /** Calls onDeadline of everything whose deadline has passed. */
+  expire(now: number): void {
+    if (this.#earliest * TICK > now) return;
+    for (const tick of [...this.#ticks.keys()]) {
+      if (tick * TICK > now) continue;
+      const filed = this.#ticks.get(tick) as Set<Timed>;
+      this.#ticks.delete(tick);
+      for (const timed of filed) {
+        timed.tick = Number.POSITIVE_INFINITY;
+        if (timed.deadline <= now) timed.onDeadline();
+        else this.watch(timed);
+      }
+    }
+    this.#earliest = Math.min(Number.POSITIVE_INFINITY, ...this.#ticks.keys());
+  }
+}

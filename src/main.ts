@@ -1,0 +1,62 @@
+#!/usr/bin/env node
+import { writeSync } from 'node:fs';
+import { basename } from 'node:path';
+import { parseCommandLine } from './config/dialect.js';
+import { UsageError, usage } from './config/usage-error.js';
+import { EX, Failure } from './failure.js';
+import type { Plan, Service } from './plan.js';
+
+/** Carries a plan out in the way that the command line and the inherited descriptors ask for: the exit code. */
+const carryOut = async (plan: Plan): Promise<number> => {
+  if (plan.services.some(({ listen }) => listen.length > 0)) {
+    const { isDaemon, startDaemon } = await import('./control/daemonize.js');
+    if (!plan.foreground && !isDaemon()) return startDaemon();
+    const { supervise } = await import('./control/supervisor.js');
+    return supervise(plan, []);
+  }
+  const { inspectInheritance } = await import('./control/inherited.js');
+  const inheritance = inspectInheritance();
+  if (inheritance.kind === 'listening') {
+    const { supervise } = await import('./control/supervisor.js');
+    return supervise(plan, inheritance.fds);
+  }
+  if (inheritance.kind === 'connection') {
+    const { serveConnection } = await import('./control/inetd.js');
+    await serveConnection(plan, inheritance.fd);
+    return EX.OK;
+  }
+  const { mode, upstream, limits } = plan.services[0] as Service;
+  if (mode === 'http' || upstream === null) {
+    throw new UsageError('there is no -s (--server), and stdin is no socket as inetd would give it');
+  }
+  const { relayStdio } = await import('./control/stdio.js');
+  await relayStdio(upstream, limits);
+  return EX.OK;
+};
+
+/** Says why the program ends, and returns the exit code. */
+const explain = async (error: unknown): Promise<number> => {
+  const known = error instanceof Failure;
+  const reason = known ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const { stderrIsTheSocket } = await import('./control/inherited.js');
+  if (stderrIsTheSocket()) {
+    const { openLog } = await import('./control/log.js');
+    openLog('syslog', 'error').write('error', reason);
+  } else {
+    writeSync(2, `tproxy: ${reason}\n${error instanceof UsageError ? `${usage}\n` : ''}`);
+  }
+  return known ? error.exitCode : EX.SOFTWARE;
+};
+
+const run = async (): Promise<number> => {
+  try {
+    const request = parseCommandLine(basename(process.argv[1] ?? 'tproxy'), process.argv.slice(2));
+    if (request.kind === 'plan') return await carryOut(request.plan);
+    writeSync(1, request.text);
+    return EX.OK;
+  } catch (error) {
+    return await explain(error);
+  }
+};
+
+process.exit(await run());

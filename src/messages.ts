@@ -1,0 +1,42 @@
+import type { UpstreamAddress } from './address.js';
+import type { LogLevel, Plan } from './plan.js';
+
+/** A listening socket that a worker serves. The worker owns accepting from it, the control plane owns closing it. */
+export interface ListenerHandle {
+  /** Index into Plan.services. */
+  readonly service: number;
+  readonly fd: number;
+}
+
+/** What a worker is started with. */
+export interface WorkerStart {
+  readonly index: number;
+  readonly plan: Plan;
+  readonly listeners: readonly ListenerHandle[];
+  /** By service; empty where the service goes to the original destination. */
+  readonly upstreams: readonly (readonly UpstreamAddress[])[];
+  /** An eventfd: written by control after it posted a Command. */
+  readonly wakeFd: number;
+  /** Connections that this worker may have open; more are left in the listening socket's queue. */
+  readonly maxConnections: number;
+  /** Pipes that this worker may have open. */
+  readonly maxPipes: number;
+  readonly counters: SharedArrayBuffer;
+}
+
+/** Control to data. Post, then write to the wake eventfd: a worker that sits in epoll_wait runs no event of a port. */
+export type Command =
+  | { readonly kind: 'upstream'; readonly service: number; readonly addresses: readonly UpstreamAddress[] }
+  | { readonly kind: 'dump' }
+  | { readonly kind: 'stop' };
+
+/** Data to control. */
+export type Report =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'log'; readonly level: LogLevel; readonly message: string }
+  /** Whole lines of the access log, each with its newline. */
+  | { readonly kind: 'access'; readonly lines: string }
+  /** One line for each open connection. */
+  | { readonly kind: 'dump'; readonly lines: readonly string[] }
+  /** Every address of a service's upstream failed: its name may have moved. */
+  | { readonly kind: 'unreachable'; readonly service: number };

@@ -1,0 +1,102 @@
+import koffi from 'koffi';
+
+/**
+ * The C library's functions as koffi makes them, typed. Only synchronous calls: koffi's asynchronous ones cost 200 µs
+ * and a thread. The files beside this one give them shape; nothing else imports koffi.
+ */
+
+/** Memory that a call reads or writes; null is NULL. A view passes the address of its first byte. */
+export type Memory = ArrayBufferView | null;
+
+// The symbols of the running process: Node links the C library, so neither glibc's nor musl's file name is needed.
+const self = koffi.load(null);
+
+const bind = <F>(name: string, result: string, parameters: readonly string[]): F =>
+  self.func(name, result, [...parameters]) as unknown as F;
+
+/** The errno of this thread's last call. */
+export const errno: () => number = koffi.errno;
+
+type Fd = number;
+
+export const socket = bind<(domain: number, type: number, protocol: number) => Fd>('socket', 'int', [
+  'int',
+  'int',
+  'int',
+]);
+export const bindSocket = bind<(fd: Fd, address: Memory, length: number) => number>('bind', 'int', [
+  'int',
+  'void *',
+  'uint',
+]);
+export const listen = bind<(fd: Fd, backlog: number) => number>('listen', 'int', ['int', 'int']);
+export const accept4 = bind<(fd: Fd, address: Memory, length: Memory, flags: number) => Fd>('accept4', 'int', [
+  'int',
+  'void *',
+  'void *',
+  'int',
+]);
+export const connect = bind<(fd: Fd, address: Memory, length: number) => number>('connect', 'int', [
+  'int',
+  'void *',
+  'uint',
+]);
+export const getsockname = bind<(fd: Fd, address: Memory, length: Memory) => number>('getsockname', 'int', [
+  'int',
+  'void *',
+  'void *',
+]);
+export const getpeername = bind<(fd: Fd, address: Memory, length: Memory) => number>('getpeername', 'int', [
+  'int',
+  'void *',
+  'void *',
+]);
+export const getsockopt = bind<(fd: Fd, level: number, name: number, value: Memory, length: Memory) => number>(
+  'getsockopt',
+  'int',
+  ['int', 'int', 'int', 'void *', 'void *'],
+);
+export const setsockopt = bind<(fd: Fd, level: number, name: number, value: Memory, length: number) => number>(
+  'setsockopt',
+  'int',
+  ['int', 'int', 'int', 'void *', 'uint'],
+);
+export const shutdown = bind<(fd: Fd, how: number) => number>('shutdown', 'int', ['int', 'int']);
+export const recv = bind<(fd: Fd, into: Memory, length: number, flags: number) => number>('recv', 'long', [
+  'int',
+  'void *',
+  'ulong',
+  'int',
+]);
+export const send = bind<(fd: Fd, from: Memory, length: number, flags: number) => number>('send', 'long', [
+  'int',
+  'void *',
+  'ulong',
+  'int',
+]);
+export const read = bind<(fd: Fd, into: Memory, length: number) => number>('read', 'long', ['int', 'void *', 'ulong']);
+export const write = bind<(fd: Fd, from: Memory, length: number) => number>('write', 'long', [
+  'int',
+  'void *',
+  'ulong',
+]);
+export const close = bind<(fd: Fd) => number>('close', 'int', ['int']);
+export const dup2 = bind<(from: Fd, to: Fd) => number>('dup2', 'int', ['int', 'int']);
+export const fcntl = bind<(fd: Fd, command: number, argument: number) => number>('fcntl', 'int', ['int', 'int', 'int']);
+export const pipe2 = bind<(ends: Memory, flags: number) => number>('pipe2', 'int', ['void *', 'int']);
+export const splice = bind<
+  (from: Fd, fromOffset: null, to: Fd, toOffset: null, length: number, flags: number) => number
+>('splice', 'long', ['int', 'void *', 'int', 'void *', 'ulong', 'uint']);
+export const eventfd = bind<(initial: number, flags: number) => Fd>('eventfd', 'int', ['uint', 'int']);
+export const epollCreate1 = bind<(flags: number) => Fd>('epoll_create1', 'int', ['int']);
+export const epollCtl = bind<(epoll: Fd, operation: number, fd: Fd, event: Memory) => number>('epoll_ctl', 'int', [
+  'int',
+  'int',
+  'int',
+  'void *',
+]);
+export const epollWait = bind<(epoll: Fd, events: Memory, most: number, timeout: number) => number>(
+  'epoll_wait',
+  'int',
+  ['int', 'void *', 'int', 'int'],
+);

@@ -1,0 +1,24 @@
+import { must } from './errno.js';
+import * as libc from './libc.js';
+
+const F_GETFL = 3;
+const F_SETFL = 4;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
+const O_NONBLOCK = 0o4000;
+
+export const closeFd = (fd: number): void => {
+  libc.close(fd);
+};
+
+/** Prepares a descriptor that another program handed to us: non-blocking, and not handed on (fcntl(2)). */
+export const adoptFd = (fd: number): void => {
+  const flags = libc.fcntl(fd, F_GETFL, 0);
+  must(libc.fcntl(fd, F_SETFL, flags | O_NONBLOCK) === -1 ? -libc.errno() : 0, 'fcntl', `fd ${fd}`);
+  libc.fcntl(fd, F_SETFD, FD_CLOEXEC);
+};
+
+/** Puts a copy of `from` in the place of `to` (dup2(2)). */
+export const replaceFd = (from: number, to: number): void => {
+  must(libc.dup2(from, to) === -1 ? -libc.errno() : 0, 'dup2', `fd ${from}`);
+};

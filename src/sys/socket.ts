@@ -1,0 +1,167 @@
+import type { ListenAddress, OriginalDestination, SocketAddress } from '../address.js';
+import { must } from './errno.js';
+import * as libc from './libc.js';
+import { AF_INET, AF_INET6, AF_UNIX, readSockaddr, SOCKADDR_SIZE, writeSockaddr } from './sockaddr.js';
+
+/**
+ * Sockets, non-blocking throughout. A call returns its result, or its errno negated: on the hot path EAGAIN is an
+ * ordinary answer and not worth an exception. Sources: the man pages named, and the kernel files where they are silent.
+ */
+
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+
+const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
+const SO_TYPE = 3;
+const SO_ERROR = 4;
+const SO_KEEPALIVE = 9;
+const SO_LINGER = 13;
+const SO_REUSEPORT = 15;
+const SO_ACCEPTCONN = 30;
+const SO_DOMAIN = 39;
+const IPPROTO_TCP = 6;
+const TCP_NODELAY = 1;
+const SOL_IP = 0;
+const SOL_IPV6 = 41;
+const IPV6_V6ONLY = 26;
+/** linux/netfilter_ipv4.h; the IPv6 option has the same number. */
+const SO_ORIGINAL_DST = 80;
+
+const MSG_NOSIGNAL = 0x4000;
+const SHUT_WR = 1;
+
+const result = (value: number): number => (value === -1 ? -libc.errno() : value);
+
+// One set of arguments for each thread: every call here is synchronous, so they are free again when it returns.
+const sockaddr = Buffer.alloc(128);
+const length = new Uint32Array(1);
+const integer = new Int32Array(1);
+const linger = new Int32Array(2);
+
+const setInteger = (fd: number, level: number, name: number, value: number): number => {
+  integer[0] = value;
+  return result(libc.setsockopt(fd, level, name, integer, 4));
+};
+
+const getInteger = (fd: number, level: number, name: number): number => {
+  length[0] = 4;
+  const got = result(libc.getsockopt(fd, level, name, integer, length));
+  return got < 0 ? got : (integer[0] as number);
+};
+
+const readName = (call: typeof libc.getsockname, fd: number): SocketAddress | null => {
+  length[0] = SOCKADDR_SIZE;
+  return call(fd, sockaddr, length) === -1 ? null : readSockaddr(sockaddr);
+};
+
+/** A TCP socket of the address's family. */
+export const tcpSocket = (ipv6: boolean): number =>
+  result(libc.socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+
+/**
+ * A TCP socket that is bound and does not listen yet (bind(2)).
+ * What it will accept inherits TCP_NODELAY and SO_KEEPALIVE, so they cost nothing a connection.
+ * `share` sets SO_REUSEPORT: other sockets of the same user may bind the same address, and each gets its part of the
+ * connections (socket(7)).
+ * @throws SystemError with the address
+ */
+export const boundSocket = (address: ListenAddress, share: boolean): number => {
+  const ipv6 = address.ip.includes(':');
+  const fd = must(tcpSocket(ipv6), 'socket', address);
+  try {
+    must(setInteger(fd, SOL_SOCKET, SO_REUSEADDR, 1), 'setsockopt SO_REUSEADDR', address);
+    if (share) must(setInteger(fd, SOL_SOCKET, SO_REUSEPORT, 1), 'setsockopt SO_REUSEPORT', address);
+    // Each family has a socket of its own, so an IPv4 client has one spelling only.
+    if (ipv6) must(setInteger(fd, SOL_IPV6, IPV6_V6ONLY, 1), 'setsockopt IPV6_V6ONLY', address);
+    prepareListener(fd);
+    must(result(libc.bindSocket(fd, sockaddr, writeSockaddr(address, sockaddr))), 'bind', address);
+    return fd;
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+};
+
+/** @throws SystemError with the address, as EADDRINUSE when another socket listens there that does not share it */
+export const startListening = (fd: number, address: ListenAddress): void => {
+  must(result(libc.listen(fd, BACKLOG)), 'listen', address);
+};
+
+/** The kernel cuts it to net.core.somaxconn, which is 4096 since Linux 5.4 (listen(2)). */
+const BACKLOG = 65_535;
+
+/** The options that accepted sockets inherit from their listener. */
+export const prepareListener = (fd: number): void => {
+  setInteger(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+};
+
+/** Starts a connect: 0, or -EINPROGRESS while it is under way, or another errno negated (connect(2)). */
+export const connectTo = (fd: number, address: SocketAddress): number => {
+  setInteger(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  return result(libc.connect(fd, sockaddr, writeSockaddr(address, sockaddr)));
+};
+
+/** Accepts one connection (accept4(2)): its descriptor, or an errno negated. `peerOfLast` is its client. */
+export const accept = (fd: number): number => {
+  length[0] = SOCKADDR_SIZE;
+  return result(libc.accept4(fd, sockaddr, length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+};
+
+/** The client of the connection that accept() returned last; null for one without an IP address. */
+export const peerOfLast = (): SocketAddress | null => readSockaddr(sockaddr);
+
+/** getpeername(2); null where the socket has no peer or its family no port. */
+export const peerAddress = (fd: number): SocketAddress | null => readName(libc.getpeername, fd);
+
+/** getsockname(2); null where the family has no port. */
+export const localAddress = (fd: number): SocketAddress | null => readName(libc.getsockname, fd);
+
+/**
+ * Where the client of a redirected connection meant to go, as conntrack remembers it (getorigdst and
+ * ipv6_getorigdst in net/netfilter/nf_conntrack_proto.c). null where there is no entry (ENOENT), no conntrack
+ * (ENOPROTOOPT) or no TCP.
+ * A connection that was not redirected has an entry as well once any NAT rule exists: it then gives the socket's own
+ * local address, so compare.
+ */
+export const originalDestination = (fd: number, ipv6: boolean): OriginalDestination | null => {
+  // An IPv4 socket answers SOL_IPV6 with EOPNOTSUPP, and an IPv6 socket with an IPv4-mapped peer is found by SOL_IP only.
+  length[0] = ipv6 ? SOCKADDR_SIZE : 16;
+  if (libc.getsockopt(fd, ipv6 ? SOL_IPV6 : SOL_IP, SO_ORIGINAL_DST, sockaddr, length) === -1) return null;
+  return readSockaddr(sockaddr);
+};
+
+/** The pending error of a socket, by its errno; 0 for none (SO_ERROR, socket(7)). */
+export const pendingError = (fd: number): number => Math.abs(getInteger(fd, SOL_SOCKET, SO_ERROR));
+
+/** recv(2) into the first `count` bytes of `into`: the number of bytes, 0 at the end, or an errno negated. */
+export const receive = (fd: number, into: Buffer, count: number): number => result(libc.recv(fd, into, count, 0));
+
+/** send(2) of bytes `start` to `end` of `from`: the number of bytes taken, or an errno negated. */
+export const transmit = (fd: number, from: Buffer, start: number, end: number): number =>
+  result(libc.send(fd, start === 0 ? from : from.subarray(start, end), end - start, MSG_NOSIGNAL));
+
+/** Ends our sending direction: the peer reads the end of the stream (shutdown(2)). */
+export const shutdownSend = (fd: number): number => result(libc.shutdown(fd, SHUT_WR));
+
+/** Makes close() send a reset instead of ending the stream in order (SO_LINGER with a time of 0, socket(7)). */
+export const resetOnClose = (fd: number): void => {
+  linger[0] = 1;
+  linger[1] = 0;
+  libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, linger, 8);
+};
+
+/** What stands behind a descriptor that was handed to us. */
+export type Inherited = 'listening' | 'connected' | 'other';
+
+/** Tells a listening TCP socket from a connected one and from everything else (SO_DOMAIN, SO_TYPE, SO_ACCEPTCONN). */
+export const inheritedKind = (fd: number): Inherited => {
+  const domain = getInteger(fd, SOL_SOCKET, SO_DOMAIN);
+  if (domain !== AF_INET && domain !== AF_INET6 && domain !== AF_UNIX) return 'other';
+  if (getInteger(fd, SOL_SOCKET, SO_TYPE) !== SOCK_STREAM) return 'other';
+  if (getInteger(fd, SOL_SOCKET, SO_ACCEPTCONN) === 1) return 'listening';
+  length[0] = SOCKADDR_SIZE;
+  return libc.getpeername(fd, sockaddr, length) === 0 ? 'connected' : 'other';
+};

@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { UsageError } from '../../src/config/usage-error.js';
+import { parseForcedUrl, parseInteger, parseLogLevel, parseSeconds, parseUser } from '../../src/config/values.js';
+
+const refuses = (parse: (what: string, text: string) => unknown, texts: readonly string[]) => {
+  for (const text of texts) {
+    assert.throws(
+      () => parse('--x', text),
+      (error) => error instanceof UsageError && error.message.startsWith(`--x: ${JSON.stringify(text)} `),
+      text,
+    );
+  }
+};
+
+describe('parseInteger', () => {
+  it('reads a decimal number within its bounds and refuses any other', () => {
+    const parse = (what: string, text: string) => parseInteger(what, text, 1, 1024);
+    assert.equal(parse('-w', '1'), 1);
+    assert.equal(parse('-w', '1024'), 1024);
+    refuses(parse, ['0', '1025', '-1', '1.5', '1e2', '0x10', 'four', ' 1', '9'.repeat(400)]);
+  });
+});
+
+describe('parseSeconds', () => {
+  it('gives milliseconds', () => {
+    assert.equal(parseSeconds('--idle', '120'), 120_000);
+    assert.equal(parseSeconds('--idle', '0.25'), 250);
+    assert.equal(parseSeconds('--idle', '1.001'), 1001);
+    assert.equal(parseSeconds('--idle', '604800'), 604_800_000);
+  });
+
+  it('refuses no wait, waits that a timer cannot count, and what is not a number', () => {
+    refuses(parseSeconds, ['0', '0.000', '604801', '-1', '1s', '1.', '.5', '0.0001', 'Infinity', '1e3']);
+  });
+});
+
+describe('parseLogLevel', () => {
+  it('knows error, warn, info and debug', () => {
+    for (const level of ['error', 'warn', 'info', 'debug']) assert.equal(parseLogLevel('--log-level', level), level);
+    refuses(parseLogLevel, ['INFO', 'trace', '3']);
+  });
+});
+
+describe('parseUser', () => {
+  it('takes a name and #uid', () => {
+    for (const user of ['nobody', '_www', '#0', '#65534', '#4294967294']) assert.equal(parseUser('-r', user), user);
+  });
+
+  it('refuses a # without a user id behind it', () => {
+    refuses(parseUser, ['#', '#nobody', '#-1', '#4294967295', '#1.5', '# 1']);
+  });
+});
+
+describe('parseForcedUrl', () => {
+  it('gives the URL in the spelling of browsers, and its authority', () => {
+    for (const [text, url, host] of [
+      ['http://example.net/a/b?c=d', 'http://example.net/a/b?c=d', 'example.net'],
+      ['http://example.net', 'http://example.net/', 'example.net'],
+      ['HTTP://Example.NET:80/', 'http://example.net/', 'example.net'],
+      ['http://192.0.2.1:8080/x', 'http://192.0.2.1:8080/x', '192.0.2.1:8080'],
+      ['http://[2001:DB8::1]/', 'http://[2001:db8::1]/', '[2001:db8::1]'],
+      ['http://example.net/%41é'.replace('é', '%C3%A9'), 'http://example.net/%41%C3%A9', 'example.net'],
+    ] as const) {
+      assert.deepEqual(parseForcedUrl('-f', text), { url, host });
+    }
+  });
+
+  it('refuses what is not an http URL that a request line can hold', () => {
+    refuses(parseForcedUrl, [
+      'example.net',
+      '/path',
+      'https://example.net/',
+      'ftp://a/',
+      'http:',
+      'http://',
+      'http:///x',
+    ]);
+    refuses(parseForcedUrl, [
+      'http:example.net',
+      'http://a b/',
+      'http://a/ b',
+      'http://a/\r\nX: y',
+      'http://é.example/',
+    ]);
+    refuses(parseForcedUrl, [
+      'http://a:99999/',
+      'http://a:b/',
+      'http://?x',
+      'http:\\\\a\\b',
+      'http://a/<b>',
+      ' http://a/',
+    ]);
+  });
+
+  it('refuses a user name and a fragment', () => {
+    assert.throws(() => parseForcedUrl('-f', 'http://me:secret@example.net/'), /user name/);
+    assert.throws(() => parseForcedUrl('-f', 'http://example.net/#top'), /fragment/);
+  });
+});
