@@ -1,0 +1,101 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, release, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { findProgram, RELAYS, versionOf } from './peers.js';
+import { Processes } from './processes.js';
+import { bulkRow, shortRow } from './relay.js';
+import { formatRow, toJson } from './report.js';
+import { measure, type Options, type Row } from './row.js';
+import { startupRow } from './startup.js';
+
+const ROWS: readonly Row[] = [bulkRow, shortRow, startupRow];
+
+const USAGE = `usage: npm run bench -- [options]
+  --rows NAME,...      of ${ROWS.map(({ name }) => name).join(', ')} (default: all)
+  --only NAME,...      these contestants and those that ratios refer to; of direct, ${RELAYS.map(({ name }) => name).join(', ')}
+  --rounds N           default 5
+  --seconds S          of one turn, default 2
+  --connections N      open at the same time, default 4 for bulk and 16 for short
+  --json FILE          every sample, for programs`;
+
+class UsageError extends Error {}
+
+const readOptions = (args: readonly string[]): Options => {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      rows: { type: 'string' },
+      only: { type: 'string' },
+      rounds: { type: 'string', default: '5' },
+      seconds: { type: 'string', default: '2' },
+      connections: { type: 'string' },
+      json: { type: 'string' },
+    },
+  });
+  const positive = (name: string, text: string): number => {
+    if (!(Number(text) > 0)) throw new UsageError(`--${name} ${text}: not a positive number`);
+    return Number(text);
+  };
+  const known = ROWS.map(({ name }) => name);
+  const rows = values.rows?.split(',') ?? known;
+  for (const row of rows) if (!known.includes(row)) throw new UsageError(`--rows ${row}: there is no such row`);
+  const { connections } = values;
+  return {
+    rows,
+    only: values.only?.split(',') ?? null,
+    rounds: Math.ceil(positive('rounds', values.rounds)),
+    seconds: positive('seconds', values.seconds),
+    connections: connections === undefined ? null : Math.ceil(positive('connections', connections)),
+    json: values.json ?? null,
+  };
+};
+
+const machine = (): string => {
+  const relays = RELAYS.flatMap(({ name, needs, version }) => {
+    const program = needs === null ? null : findProgram(needs.program);
+    return program === null ? [] : [`${name} ${versionOf(program, version ?? []) ?? '(unknown version)'}`];
+  });
+  return `${availableParallelism()} × ${cpus()[0]?.model}, Linux ${release()}, Node ${process.version}; ${relays.join(', ')}`;
+};
+
+const run = async (options: Options): Promise<void> => {
+  const processes = new Processes();
+  const directory = mkdtempSync(join(tmpdir(), 'transproxy-bench-'));
+  process.on('exit', () => {
+    processes.close();
+    rmSync(directory, { recursive: true });
+  });
+  process.once('SIGINT', () => process.exit(130));
+  process.once('SIGTERM', () => process.exit(143));
+
+  const { rounds, seconds } = options;
+  const preface = [
+    machine(),
+    `CPU time: ${processes.cpuMethod}.`,
+    `${rounds} rounds over all contestants, ${seconds} s a turn, after a warm-up round; figures are median (least–greatest) or`,
+    'mean ± standard deviation, ratios are taken round by round. Load generator, target and relay share the cores of this',
+    'machine, so the rate depends on all three: CPU time for a unit of work is the most robust figure.',
+    '',
+  ];
+  console.log(preface.join('\n'));
+  const results = [];
+  for (const row of ROWS.filter(({ name }) => options.rows.includes(name))) {
+    const result = await measure(row, { options, processes, directory });
+    results.push(toJson(result));
+    console.log(formatRow(result, row.title(options)));
+  }
+  if (options.json !== null) {
+    const about = { machine: machine(), cpuTime: processes.cpuMethod, options };
+    writeFileSync(options.json, `${JSON.stringify({ about, results }, null, 2)}\n`);
+  }
+  process.exit(0);
+};
+
+try {
+  await run(readOptions(process.argv.slice(2)));
+} catch (error) {
+  const usage = error instanceof UsageError || (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS');
+  console.error(usage ? `bench: ${(error as Error).message}\n\n${USAGE}` : error);
+  process.exit(usage ? 64 : 1);
+}
