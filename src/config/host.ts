@@ -1,4 +1,4 @@
-import { isIP, isIPv6 } from 'node:net';
+import { isAddress } from '../address.js';
 import { quoted, UsageError } from './usage-error.js';
 
 /**
@@ -9,10 +9,10 @@ import { quoted, UsageError } from './usage-error.js';
 export const parseHost = (what: string, text: string): string => {
   const host = /^\[(.*)\]$/s.exec(text)?.[1] ?? text;
   // A zone names an interface, which an address in a plan has no room for.
-  if (isIPv6(host) && host.includes('%')) {
+  if (host.includes('%') && isAddress(host)) {
     throw new UsageError(`${what}: ${quoted(text)}: addresses with a zone (%) are not supported`);
   }
-  if (host !== text ? isIPv6(host) : isIP(host) || isName(host)) return host;
+  if (isAddress(host) ? host === text || host.includes(':') : host === text && isName(host)) return host;
   throw new UsageError(`${what}: ${quoted(text)} is not a host name or an IP address`);
 };
 

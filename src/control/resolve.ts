@@ -1,4 +1,3 @@
-import { lookup } from 'node:dns/promises';
 import { isAddress, type UpstreamAddress } from '../address.js';
 import { EX, Failure } from '../failure.js';
 import type { HostPort } from '../plan.js';
@@ -9,6 +8,8 @@ import type { HostPort } from '../plan.js';
  */
 export const resolveHost = async (host: string): Promise<string[]> => {
   if (isAddress(host)) return [host];
+  // Loaded when there is a name: most connections under inetd go to an address.
+  const { lookup } = await import('node:dns/promises');
   try {
     const found = await lookup(host, { all: true, order: 'verbatim' });
     return [...new Set(found.map(({ address }) => address))];

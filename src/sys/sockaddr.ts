@@ -1,4 +1,3 @@
-import { isIPv6 } from 'node:net';
 import type { SocketAddress } from '../address.js';
 
 /** Address families of sys/socket.h. */
@@ -16,7 +15,7 @@ export const SOCKADDR_SIZE = 28;
 export const writeSockaddr = (address: SocketAddress, into: Buffer): number => {
   into.fill(0, 0, SOCKADDR_SIZE);
   into.writeUInt16BE(address.port, 2);
-  if (!isIPv6(address.ip)) {
+  if (!address.ip.includes(':')) {
     into.writeUInt16LE(AF_INET, 0);
     writeIPv4(address.ip, into, 4);
     return 16;
