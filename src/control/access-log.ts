@@ -1,7 +1,7 @@
-import { closeSync, fchownSync, fstatSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fchownSync, openSync, writeSync } from 'node:fs';
 import { EX, Failure } from '../failure.js';
 
-/** Who the file shall belong to, so that it can be opened again after the privileges went. */
+/** Who a new file shall belong to, so that it can be opened again after the privileges went. */
 export interface Owner {
   readonly uid: number;
   readonly gid: number;
@@ -17,10 +17,24 @@ export class AccessLog {
   constructor(path: string, owner: Owner | null) {
     this.#path = path;
     try {
-      this.#fd = openSync(path, 'a', 0o640);
-      if (owner !== null && fstatSync(this.#fd).isFile()) fchownSync(this.#fd, owner.uid, owner.gid);
+      this.#fd = this.#create(owner) ?? openSync(path, 'a', 0o640);
     } catch (error) {
       throw new Failure(`access log ${path}: ${(error as NodeJS.ErrnoException).code}`, EX.CANTCREAT);
+    }
+  }
+
+  /**
+   * Makes the file, if there is none, its owner's. One that is there stays whose it is: root must not give away what
+   * somebody with the right to write in its folder put in its place.
+   */
+  #create(owner: Owner | null): number | null {
+    try {
+      const fd = openSync(this.#path, 'ax', 0o640);
+      if (owner !== null) fchownSync(fd, owner.uid, owner.gid);
+      return fd;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') return null;
+      throw error;
     }
   }
 

@@ -1,5 +1,6 @@
 import { fstatSync } from 'node:fs';
-import { inheritedKind } from '../sys/socket.js';
+import { EX, Failure } from '../failure.js';
+import { inheritedKind, peerAddress } from '../sys/socket.js';
 
 /** The first descriptor of socket activation (sd_listen_fds(3)). */
 const FIRST_FD = 3;
@@ -18,11 +19,15 @@ export const inspectInheritance = (): Inheritance => {
   const fds = activationFds();
   const first = fds[0] ?? 0;
   const kind = inheritedKind(first);
-  if (kind === 'listening') return { kind, fds: fds.length > 0 ? fds : [0] };
-  // Who starts a program with pipes may use socket pairs for them, one for each direction; they are no one connection.
-  if (kind === 'connected' && (first !== 0 || fstatSync(0).ino === fstatSync(1).ino)) {
-    return { kind: 'connection', fd: first };
+  if (kind === 'listening') {
+    // accept(2) would fail for anything else, and for ever.
+    const other = fds.find((fd) => inheritedKind(fd) !== 'listening');
+    if (other !== undefined) throw new Failure(`fd ${other} of LISTEN_FDS is no listening stream socket`, EX.CONFIG);
+    return { kind, fds: fds.length > 0 ? fds : [0] };
   }
+  // Who starts a program with pipes may use unix socket pairs for them, one for each direction; they are no one connection.
+  const pipeLike = first === 0 && peerAddress(0) === null && fstatSync(0).ino !== fstatSync(1).ino;
+  if (kind === 'connected' && !pipeLike) return { kind: 'connection', fd: first };
   return { kind: 'stdio' };
 };
 

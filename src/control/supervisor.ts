@@ -37,7 +37,12 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   const accessLog = plan.accessLog === null ? null : new AccessLog(plan.accessLog, user);
   if (plan.pidFile !== null) writePidFile(plan.pidFile);
   // Before the first worker: capabilities belong to a thread and are inherited when it starts.
-  if (user !== null) dropPrivileges(user);
+  try {
+    if (user !== null) dropPrivileges(user);
+  } catch (error) {
+    if (plan.pidFile !== null) removePidFile(plan.pidFile);
+    throw error;
+  }
   checkWorkersLoadable();
 
   const counters = allocateCounters(workerCount);

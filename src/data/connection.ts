@@ -159,7 +159,7 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
     const down = toClient.run();
     if (this.#closed || this.#dial !== null) return;
     if (up === FAILED || down === FAILED) {
-      this.#onFailed(up === FAILED ? toUpstream : toClient, toClient.moved > movedDown);
+      this.#onFailed(up === FAILED ? toUpstream : toClient, toClient.moved > movedDown || toClient.ended);
       return;
     }
     if (http?.refused) {
@@ -170,16 +170,34 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
       this.#finish('done');
       return;
     }
+    // HTTP has no use for the client's direction then, and the client may be waiting for the end of ours.
+    if (down === ENDED && http?.closing) {
+      this.#beginLinger('the upstream has ended');
+      return;
+    }
+    // Behind the end of a direction nothing is read any more that would tell of a reset.
+    if (up === ENDED && this.#client.failed && !this.#toClientEnded) {
+      this.#fail('client: reset behind its end of stream');
+      return;
+    }
+    if (down === ENDED && this.#upstream?.failed && !this.#toUpstreamEnded) {
+      this.#beginLinger('upstream: reset behind its end of stream');
+      return;
+    }
+    let active = toUpstream.moved > movedUp || toClient.moved > movedDown;
     if (up === ENDED && !this.#toUpstreamEnded && !http?.awaitsResponse) {
       this.#toUpstreamEnded = true;
+      active = true;
       shutdownSend((this.#upstream as Endpoint).fd);
     }
     if (down === ENDED && !this.#toClientEnded) {
       this.#toClientEnded = true;
+      active = true;
       shutdownSend(this.#client.fd);
     }
-    if (up === MORE || down === MORE || http?.canResume) this.site.loop.again(this);
-    if (toUpstream.moved > movedUp || toClient.moved > movedDown) this.#active();
+    // toClient's run may have let toUpstream go on.
+    if (up === MORE || down === MORE || http?.canResume || toUpstream.ready) this.site.loop.again(this);
+    if (active) this.#active();
     if (http !== null && http.headDeadline < this.deadline) {
       this.deadline = http.headDeadline;
       this.site.loop.timers.watch(this);
@@ -194,6 +212,7 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
       this.#finish('done');
     } else if (head <= this.site.loop.now) {
       this.#http?.refuse(408, `The request's head did not arrive within ${limits.head / 1000} seconds.`);
+      this.#active();
       this.run();
     } else if (head < Number.POSITIVE_INFINITY || this.#dial !== null) {
       // A head has a deadline of its own, and so has a connect, whose end moves this one.
@@ -253,6 +272,7 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
     this.#lastActive = loop.now;
     const half = this.#toUpstreamEnded || this.#toClientEnded;
     this.deadline = loop.now + (half ? service.limits.halfClosed : service.limits.idle);
+    loop.timers.watch(this);
   }
 
   /** A call on one of the sockets failed: what that means for the other one. */
@@ -272,17 +292,25 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
     this.#upstream?.close();
     this.toUpstream.close();
     this.toClient.paused = true;
+    // What failed was the upstream's side; ours toward the client goes on.
+    if (this.toClient.broken === this.#upstream) this.toClient.error = null;
+    this.#lingerOn();
+    this.#linger();
+  }
+
+  #lingerOn(): void {
     this.deadline = this.site.loop.now + LINGER;
     this.site.loop.timers.watch(this);
-    this.#linger();
   }
 
   #linger(): void {
     const client = this.#client;
+    const { moved } = this.toClient;
     if (this.toClient.run() === FAILED) {
       this.#finish('done');
       return;
     }
+    if (this.toClient.moved > moved) this.#lingerOn();
     if (!this.toClient.drained) return;
     if (!this.#toClientEnded) {
       this.#toClientEnded = true;

@@ -94,7 +94,14 @@ export class Dial implements Runnable, Timed {
         this.#error = new SystemError('connect', -outcome, address);
         continue;
       }
-      this.#endpoint = new Endpoint(this.#loop, fd, this, false);
+      try {
+        this.#endpoint = new Endpoint(this.#loop, fd, this, false);
+      } catch (error) {
+        closeFd(fd);
+        if (!(error instanceof SystemError)) throw error;
+        this.#error = error;
+        continue;
+      }
       const left = this.#end - this.#loop.now;
       this.deadline = this.#loop.now + left / (this.#addresses.length - this.#next + 1);
       this.#loop.timers.watch(this);

@@ -1,8 +1,8 @@
-import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.js';
+import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP } from '../sys/epoll.js';
 import { resetOnClose } from '../sys/socket.js';
 import type { Loop, Runnable, Watcher } from './loop.js';
 
-const EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+const EVENTS = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
 
 /**
  * One socket of a connection and what epoll last said of it. Edge-triggered: a flag is set by an event and cleared by
@@ -13,6 +13,8 @@ export class Endpoint implements Watcher {
   writable: boolean;
   /** The peer ended its direction, or the socket failed: read on until recv says which. */
   ended = false;
+  /** The peer has sent urgent data: a call stops short of it, with more bytes behind (tcp(7), MSG_OOB). */
+  urgent = false;
   /** EPOLLERR or EPOLLHUP was seen. */
   failed = false;
   closed = false;
@@ -34,7 +36,8 @@ export class Endpoint implements Watcher {
   }
 
   onEvents(bits: number): void {
-    if (bits & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) this.readable = true;
+    if (bits & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) this.readable = true;
+    if (bits & EPOLLPRI) this.urgent = true;
     if (bits & (EPOLLOUT | EPOLLHUP | EPOLLERR)) this.writable = true;
     if (bits & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) this.ended = true;
     if (bits & (EPOLLERR | EPOLLHUP)) this.failed = true;

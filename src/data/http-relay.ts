@@ -110,6 +110,7 @@ export class HttpRelay {
   #awaitingTunnel = false;
   /** Nothing more will be translated: a tunnel, or the upstream's last response. */
   #closing = false;
+  #released = false;
   /** Methods of the requests that were sent on and not answered yet, oldest first. */
   readonly #unanswered: string[] = [];
   #answer: Buffer | null = null;
@@ -130,6 +131,7 @@ export class HttpRelay {
       onPassed: (count) => {
         this.#response.passed(count);
         if (this.#response.done) this.#onAnswered();
+        this.#answerIfDue();
         this.#settle();
       },
       onEnd: () => this.#onResponseEnd(),
@@ -144,6 +146,11 @@ export class HttpRelay {
    */
   get awaitsResponse(): boolean {
     return this.#unanswered.length > 0 && this.#request.done;
+  }
+
+  /** The upstream has ended, or announced its end with its last response: the client has nothing to wait for behind it. */
+  get closing(): boolean {
+    return this.#closing && !this.#released;
   }
 
   /** resume() would send something on. */
@@ -169,6 +176,7 @@ export class HttpRelay {
       pump.paused = false;
     }
     this.#closing = true;
+    this.#released = true;
     const held = this.#held;
     this.#held = EMPTY;
     return held;
@@ -361,6 +369,8 @@ export class HttpRelay {
         toClient.put(bytes, 0, at);
         this.#unanswered.length = 0;
         this.refuse(outcome.status, outcome.reason);
+        // A refusal that waited for this answer takes its place.
+        this.#answerIfDue();
         return;
       }
       const { head } = outcome;
@@ -384,7 +394,8 @@ export class HttpRelay {
 
   #onAnswered(): void {
     this.#unanswered.shift();
-    this.#awaitingTunnel = false;
+    // Nothing is translated behind a request for a tunnel, so it is the last of them.
+    if (this.#unanswered.length === 0) this.#awaitingTunnel = false;
   }
 
   /** Passes on whatever else the upstream says: it can't be told any more which request it answers. */

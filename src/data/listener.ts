@@ -25,6 +25,8 @@ export class Listener implements Watcher, Runnable, Timed {
   readonly #mostConnections: number;
   #pause = 0;
   #full = false;
+  /** That there is no room was said, and nothing has changed since but for single connections. */
+  #saidFull = false;
 
   /** `mostConnections` of this thread; while it has so many, more wait in the socket's queue. */
   constructor(site: Site, fd: number, mostConnections: number) {
@@ -56,13 +58,15 @@ export class Listener implements Watcher, Runnable, Timed {
     if (this.deadline !== Number.POSITIVE_INFINITY) return;
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
       if (connections.size >= this.#mostConnections) {
-        if (!this.#full) this.#log('warn', `${connections.size} connections are open: more have to wait`);
+        if (!this.#saidFull) this.#log('warn', `${connections.size} connections are open: more have to wait`);
         this.#full = true;
+        this.#saidFull = true;
         return;
       }
       const fd = accept(this.#fd);
       if (fd === -E.AGAIN) {
         this.#pause = 0;
+        this.#saidFull = false;
         return;
       }
       if (fd >= 0) admit(this.#site, fd, peerOfLast());

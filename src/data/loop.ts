@@ -46,7 +46,7 @@ export class Loop {
   #pipes = 0;
   readonly #mostPipes: number;
   #closing: number[] = [];
-  #again: Runnable[] = [];
+  #again = new Set<Runnable>();
   #running = false;
   readonly #turnEnds: (() => void)[] = [];
 
@@ -73,9 +73,9 @@ export class Loop {
     this.#closing.push(fd);
   }
 
-  /** Runs `runnable` in the next turn, which then does not wait. */
+  /** Runs `runnable` once in the next turn, which then does not wait. */
   again(runnable: Runnable): void {
-    this.#again.push(runnable);
+    this.#again.add(runnable);
   }
 
   /** Calls `hook` at the end of each turn. */
@@ -117,15 +117,15 @@ export class Loop {
   }
 
   #turn(): void {
-    const wait = this.#again.length > 0 ? 0 : Math.min(LONGEST_WAIT, this.timers.wait(this.now));
+    const wait = this.#again.size > 0 ? 0 : Math.min(LONGEST_WAIT, this.timers.wait(this.now));
     const count = this.#epoll.wait(wait);
     // A signal handler ran in this thread: nothing is lost, the next turn sees the events.
     if (count < 0 && count !== -E.INTR) throw new SystemError('epoll_wait', -count);
     this.now = performance.now();
 
-    if (this.#again.length > 0) {
+    if (this.#again.size > 0) {
       const again = this.#again;
-      this.#again = [];
+      this.#again = new Set();
       for (const runnable of again) runnable.run();
     }
     for (let i = 0; i < count; i++) this.#watchers[this.#epoll.fd(i)]?.onEvents(this.#epoll.bits(i));

@@ -75,6 +75,11 @@ export class Pump {
     return this.#pending === null && this.#inPipe === 0;
   }
 
+  /** run() would read. */
+  get ready(): boolean {
+    return !this.paused && this.from?.readable === true && !this.#end && this.drained;
+  }
+
   /** The sender's end of stream was read. */
   get ended(): boolean {
     return this.#end;
@@ -105,7 +110,9 @@ export class Pump {
       if (this.#end) return ENDED;
       if (this.paused || !this.from?.readable || (this.to === null && this.filter === null)) return BLOCKED;
       if (share <= 0) return MORE;
-      const count = this.#bulk && this.unseen >= SCRATCH_SIZE ? this.#splice() : this.#copy();
+      // A splice stops for good at urgent data, which a recv skips.
+      const bulk = this.#bulk && this.unseen >= SCRATCH_SIZE && !this.from.urgent;
+      const count = bulk ? this.#splice() : this.#copy();
       if (count < 0) return FAILED;
       share -= count;
     }
@@ -121,14 +128,7 @@ export class Pump {
   /** ENDED when nothing waits. */
   #flush(): Progress {
     const to = this.to as Endpoint;
-    if (this.#pending !== null) {
-      if (!to.writable) return BLOCKED;
-      const sent = this.#send(this.#pending, this.#pendingAt, this.#pending.length);
-      if (sent < 0) return FAILED;
-      this.#pendingAt += sent;
-      if (this.#pendingAt < this.#pending.length) return BLOCKED;
-      this.#pending = null;
-    }
+    // The pipe first: bytes are spliced only when nothing else waits, so what waits beside them was put later.
     while (this.#inPipe > 0) {
       if (!to.writable) return BLOCKED;
       const count = splice((this.#pipe as Pipe).readEnd, to.fd, this.#inPipe);
@@ -143,6 +143,14 @@ export class Pump {
     if (this.#pipe !== null) {
       this.#loop.releasePipe(this.#pipe, true);
       this.#pipe = null;
+    }
+    if (this.#pending !== null) {
+      if (!to.writable) return BLOCKED;
+      const sent = this.#send(this.#pending, this.#pendingAt, this.#pending.length);
+      if (sent < 0) return FAILED;
+      this.#pendingAt += sent;
+      if (this.#pendingAt < this.#pending.length) return BLOCKED;
+      this.#pending = null;
     }
     return ENDED;
   }
@@ -187,7 +195,7 @@ export class Pump {
     }
     // A short read emptied the socket's queue, unless its end stands behind the bytes: that raises no event of its own
     // when both came at once.
-    if (count < want && !from.ended) from.readable = false;
+    if (count < want && !from.ended && !from.urgent) from.readable = false;
     this.#bulk = count === SCRATCH_SIZE;
     if (seen) (this.filter as Filter).onBytes(scratch, count);
     else {

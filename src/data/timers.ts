@@ -50,6 +50,8 @@ export class Timers {
       const filed = this.#ticks.get(tick) as Set<Timed>;
       this.#ticks.delete(tick);
       for (const timed of filed) {
+        // Another deadline of this tick has had it forgotten.
+        if (timed.tick !== tick) continue;
         timed.tick = Number.POSITIVE_INFINITY;
         if (timed.deadline <= now) timed.onDeadline();
         else this.watch(timed);

@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { bracketed, formatAddress, isAddress, NetworkSet, sameAddress } from '../src/address.js';
+
+describe('addresses', () => {
+  test('are written with IPv6 in brackets', () => {
+    assert.equal(formatAddress({ ip: '192.0.2.1', port: 80 }), '192.0.2.1:80');
+    assert.equal(formatAddress({ ip: '2001:db8::1', port: 443 }), '[2001:db8::1]:443');
+    assert.equal(bracketed('example.com'), 'example.com');
+    assert.equal(bracketed('::1'), '[::1]');
+  });
+
+  test('are the same when address and port are', () => {
+    assert.ok(sameAddress({ ip: '::1', port: 80 }, { ip: '::1', port: 80 }));
+    assert.ok(!sameAddress({ ip: '::1', port: 80 }, { ip: '::1', port: 81 }));
+    assert.ok(!sameAddress({ ip: '::1', port: 80 }, { ip: '::2', port: 80 }));
+  });
+
+  test('are told from names', () => {
+    for (const ip of ['192.0.2.1', '::1', '2001:db8::1']) assert.ok(isAddress(ip));
+    for (const name of ['localhost', '192.0.2', '192.0.2.256', '']) assert.ok(!isAddress(name));
+  });
+});
+
+describe('NetworkSet', () => {
+  const set = new NetworkSet([
+    { ip: '10.0.0.0', prefix: 8 },
+    { ip: '192.0.2.7', prefix: 32 },
+    { ip: '2001:db8::', prefix: 32 },
+    { ip: 'fe80::', prefix: 10 },
+  ]);
+
+  test('has what is in one of its networks, and nothing else', () => {
+    for (const ip of ['10.0.0.0', '10.255.255.255', '192.0.2.7', '2001:db8:ffff::1', 'fe80::1'])
+      assert.ok(set.has(ip), ip);
+    for (const ip of ['9.255.255.255', '11.0.0.0', '192.0.2.6', '192.0.2.8', '2001:db9::', '::1', '::a00:1']) {
+      assert.ok(!set.has(ip), ip);
+    }
+  });
+
+  test('has link-local clients with their scope', () => {
+    assert.ok(set.has('fe80::1%3'));
+    assert.ok(!new NetworkSet([{ ip: '2001:db8::', prefix: 32 }]).has('fe80::1%3'));
+  });
+
+  test('with a prefix of 0 has a whole family, and without networks nothing', () => {
+    const all = new NetworkSet([{ ip: '0.0.0.0', prefix: 0 }]);
+    assert.ok(all.has('255.255.255.255'));
+    assert.ok(!all.has('::1'));
+    assert.ok(!new NetworkSet([]).has('127.0.0.1'));
+  });
+});

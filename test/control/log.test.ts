@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Child, moduleLines } from './children.js';
+
+describe('the log on stderr', () => {
+  test('has readable lines: local time, level, message', async (t) => {
+    const child = new Child(
+      t,
+      moduleLines(`
+        import { openLog } from './control/log.js';
+        const log = openLog('stderr', 'debug');
+        log.write('info', 'listening on [::]:80');
+        log.write('error', 'it said "no"\\nand %s');
+        log.write('debug', 'detail');
+      `),
+      { env: { TZ: 'XYZ-3' } },
+    );
+    assert.equal(await child.exit(), 0);
+    const lines = child.stderr.replace(/^(\S+ \S+) /gm, (_, time: string) => {
+      // Within a quarter of an hour of now in that time zone: it is local time.
+      const difference = Date.parse(`${time.replace(' ', 'T')}+03:00`) - Date.now();
+      assert.ok(Math.abs(difference) < 900_000, time);
+      return '';
+    });
+    assert.match(child.stderr, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} info {2}listening/);
+    assert.equal(
+      lines,
+      'info  listening on [::]:80\nerror it said "no"\nand %s\ndebug detail\n'.replace('and %s', 'and %s'),
+    );
+  });
+
+  test('leaves out what is below its level', async (t) => {
+    const child = new Child(
+      t,
+      moduleLines(`
+        import { openLog } from './control/log.js';
+        const log = openLog('stderr', 'warn');
+        for (const level of ['error', 'warn', 'info', 'debug']) log.write(level, 'a line');
+      `),
+    );
+    await child.exit();
+    assert.deepEqual(child.stderr.match(/error|warn|info|debug/g), ['error', 'warn']);
+  });
+
+  test('is no reason to end when stderr is gone', async (t) => {
+    const child = new Child(
+      t,
+      moduleLines(`
+        import { closeSync } from 'node:fs';
+        import { openLog } from './control/log.js';
+        const log = openLog('stderr', 'info');
+        closeSync(2);
+        log.write('info', 'to nobody');
+        process.exit(7);
+      `),
+    );
+    assert.equal(await child.exit(), 7);
+  });
+});

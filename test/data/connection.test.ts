@@ -1,0 +1,369 @@
+import assert from 'node:assert/strict';
+import { describe, type TestContext, test } from 'node:test';
+import { openDescriptors, type Peer, pattern, refusing, type Script, Stage, turns, until } from './rig.js';
+
+/** A relay with its client and its upstream connected. */
+class Relay {
+  readonly stage: Stage;
+  readonly client: Peer;
+  upstream!: Peer;
+
+  constructor(service: ConstructorParameters<typeof Stage>[0] = {}) {
+    this.stage = new Stage(service);
+    this.client = this.stage.client();
+  }
+
+  play(script: () => Script): void {
+    const { stage } = this;
+    const relay = this;
+    stage.play(
+      (function* () {
+        yield* stage.upstreamPeer((peer) => {
+          relay.upstream = peer;
+        });
+        yield* turns(3);
+        yield* script();
+      })(),
+    );
+  }
+
+  *gone(): Script {
+    yield* until('the connection ends', () => this.stage.connections.size === 0);
+  }
+}
+
+const withClock = (t: TestContext): { now: number } => {
+  const clock = { now: 1000 };
+  t.mock.method(performance, 'now', () => clock.now);
+  return clock;
+};
+
+describe('a relay', () => {
+  test('passes both ways, and each half-close for itself', () => {
+    const relay = new Relay();
+    const { client, stage } = relay;
+    relay.play(function* () {
+      const { upstream } = relay;
+      upstream.send('server first');
+      yield* client.expect('server first');
+      client.send('request');
+      client.shutdown();
+      yield* upstream.expect('request');
+      yield* upstream.over();
+      assert.equal(upstream.state, 'end');
+      upstream.send(', then the answer');
+      yield* client.expect('server first, then the answer');
+      assert.equal(client.state, 'open');
+      upstream.shutdown();
+      yield* client.over();
+      assert.equal(client.state, 'end');
+      yield* relay.gone();
+      client.close();
+      upstream.close();
+    });
+    assert.equal(stage.counters.get('accepted'), 1);
+    assert.equal(stage.counters.get('open'), 0);
+    assert.equal(stage.counters.get('bytesFromClients'), 7);
+    assert.equal(stage.counters.get('bytesToClients'), 29);
+    assert.deepEqual(stage.entries, [`Transparent   1 127.0.0.1 -> 127.0.0.1:${stage.upstream.address.port}`]);
+  });
+
+  test('passes the half-close of an upstream that ends first', () => {
+    const relay = new Relay();
+    relay.play(function* () {
+      const { client, upstream } = relay;
+      upstream.send('bye');
+      upstream.shutdown();
+      yield* client.over();
+      assert.equal(client.text, 'bye');
+      assert.equal(client.state, 'end');
+      client.send('still here');
+      yield* upstream.expect('still here');
+      client.shutdown();
+      yield* upstream.over();
+      assert.equal(upstream.state, 'end');
+      yield* relay.gone();
+    });
+  });
+
+  test("passes the client's reset to the upstream, and the upstream's to the client", () => {
+    for (const from of ['client', 'upstream'] as const) {
+      const relay = new Relay();
+      relay.play(function* () {
+        const { client, upstream } = relay;
+        const [left, stays] = from === 'client' ? [client, upstream] : [upstream, client];
+        left.reset();
+        yield* stays.over();
+        assert.equal(stays.state, 'ECONNRESET');
+        yield* relay.gone();
+      });
+    }
+  });
+
+  test('passes a reset that comes after the half-close of the client', () => {
+    const relay = new Relay();
+    relay.play(function* () {
+      const { client, upstream } = relay;
+      client.shutdown();
+      yield* upstream.over();
+      client.reset();
+      yield* relay.gone();
+      upstream.send('into the void');
+      assert.notEqual(upstream.sendError, null);
+    });
+  });
+
+  test('does not go on for long when the upstream resets behind its end of stream', (t) => {
+    const clock = withClock(t);
+    const relay = new Relay();
+    relay.play(function* () {
+      const { client, upstream } = relay;
+      upstream.shutdown();
+      yield* client.over();
+      upstream.reset();
+      yield* turns();
+      clock.now += 5000;
+      yield* relay.gone();
+    });
+  });
+
+  test('delivers what the upstream said before its reset', () => {
+    const relay = new Relay();
+    relay.play(function* () {
+      const { client, upstream } = relay;
+      upstream.send('last words');
+      upstream.reset();
+      yield* client.over();
+      assert.equal(client.text, 'last words');
+      assert.equal(client.state, 'end');
+      // The client has not noticed yet: what it sends meanwhile must not raise a reset that overtakes the last words.
+      client.send('more');
+      yield* turns();
+      client.send('and more');
+      assert.equal(client.sendError, null);
+      client.shutdown();
+      yield* relay.gone();
+    });
+  });
+
+  test('delivers all that an upstream said before it closed, also when the client goes on sending', () => {
+    const relay = new Relay();
+    const said = pattern(3_000_000);
+    relay.play(function* () {
+      const { client, upstream, stage } = relay;
+      const [connection] = stage.connections;
+      upstream.send(said);
+      yield* until('the upstream has said it', () => {
+        const flushed = upstream.flush();
+        if (!flushed) client.read(4096);
+        return flushed;
+      });
+      upstream.close();
+      yield* until('all of it is on its way to the client', () => {
+        const { toClient } = connection ?? assert.fail();
+        const sent = toClient.ended && toClient.drained;
+        if (!sent) client.read(4096);
+        return sent;
+      });
+      for (let i = 0; i < 10; i++) {
+        client.send('upload');
+        yield;
+      }
+      yield* client.over();
+      assert.equal(client.bytes, said.length);
+      assert.ok(client.got.equals(said));
+      assert.equal(client.state, 'end');
+    });
+  });
+
+  test('resets the client when the upstream cannot be reached, and says why', () => {
+    const nowhere = refusing();
+    const stage = new Stage({}, [nowhere]);
+    const client = stage.client();
+    stage.play(
+      (function* () {
+        yield* client.over();
+        assert.equal(client.state, 'ECONNRESET');
+        assert.equal(stage.unreachable, 1);
+        assert.ok(stage.logs.some(([, line]) => line.includes(`connect 127.0.0.1:${nowhere.port}: ECONNREFUSED`)));
+        assert.equal(stage.connections.size, 0);
+      })(),
+    );
+  });
+
+  test('to the original destination resets a connection that was not redirected', () => {
+    const stage = new Stage({ upstream: null });
+    const client = stage.client();
+    stage.play(
+      (function* () {
+        yield* client.over();
+        assert.equal(client.state, 'ECONNRESET');
+        assert.ok(stage.logs.some(([level, line]) => level === 'warn' && line.includes('no original destination')));
+        assert.equal(stage.connections.size, 0);
+      })(),
+    );
+  });
+
+  test('takes the next upstream address for each connection, and new ones when it is told', () => {
+    const stage = new Stage({}, []);
+    const [a, b, c] = ['1', '2', '3'].map((ip) => ({ ip: `127.0.0.${ip}`, port: 1 }));
+    assert.ok(a && b && c);
+    stage.site.setUpstreams([a, b]);
+    assert.deepEqual(
+      [0, 1, 2].map(() => stage.site.nextUpstreams()),
+      [
+        [a, b],
+        [b, a],
+        [a, b],
+      ],
+    );
+    stage.site.setUpstreams([c]);
+    assert.deepEqual(stage.site.nextUpstreams(), [c]);
+    stage.play(turns(1));
+  });
+
+  test('lets go of every descriptor and pipe, however the connection ends', () => {
+    const before = openDescriptors();
+    const ends: ((relay: Relay) => void)[] = [
+      ({ client }) => client.close(),
+      ({ client }) => client.reset(),
+      ({ upstream }) => upstream.close(),
+      ({ upstream }) => upstream.reset(),
+    ];
+    for (const end of ends) {
+      const relay = new Relay();
+      relay.play(function* () {
+        const { client, upstream, stage } = relay;
+        // Bulk that nobody reads, so that a pipe is full when the end comes.
+        upstream.send(pattern(8_000_000));
+        yield* until('a pipe is in use', () => {
+          upstream.flush();
+          return stage.loop.pipesTaken > stage.loop.pipesGiven;
+        });
+        end(relay);
+        yield* turns();
+        for (const peer of [client, upstream]) {
+          // Whoever is left leaves as well.
+          if (openDescriptors() > 0 && peer.sendError === null) peer.send('');
+        }
+        const left = end === ends[0] || end === ends[1] ? upstream : client;
+        left.close();
+        yield* relay.gone();
+        yield;
+        assert.equal(stage.loop.pipesGiven, stage.loop.pipesTaken);
+      });
+      assert.equal(openDescriptors(), before);
+    }
+  });
+
+  test('holds a fast sender back while the receiver is slow, with memory that stays flat', () => {
+    const relay = new Relay();
+    relay.play(function* () {
+      const { client, upstream, stage } = relay;
+      const bytes = pattern(64_000_000);
+      upstream.send(bytes);
+      for (let i = 0; i < 400; i++) {
+        upstream.flush();
+        yield;
+      }
+      assert.equal(upstream.flush(), false, 'the sender is held back');
+      const { arrayBuffers } = process.memoryUsage();
+      yield* until('all of it', () => {
+        upstream.flush();
+        client.read(1_000_000);
+        return client.bytes === bytes.length;
+      });
+      assert.ok(client.got.equals(bytes));
+      assert.ok(stage.loop.pipesTaken > 0);
+      assert.equal(stage.loop.pipesTaken, stage.loop.pipesGiven);
+      assert.ok(arrayBuffers < 300_000_000);
+    });
+  });
+});
+
+describe('deadlines of a relay', () => {
+  test('an idle connection ends', (t) => {
+    const clock = withClock(t);
+    const relay = new Relay({ limits: { idle: 5000, halfClosed: 5000 } });
+    relay.play(function* () {
+      const { client, upstream, stage } = relay;
+      clock.now += 4900;
+      client.send('x');
+      yield* upstream.expect('x');
+      clock.now += 4900;
+      yield* turns();
+      assert.equal(stage.connections.size, 1, 'a byte in either direction counts');
+      clock.now += 300;
+      yield* relay.gone();
+      yield* client.over();
+    });
+  });
+
+  test('a deadline that passes after the connection has ended is nothing', (t) => {
+    const clock = withClock(t);
+    const relay = new Relay({ limits: { idle: 5000 } });
+    relay.play(function* () {
+      relay.client.reset();
+      yield* relay.gone();
+      clock.now += 10_000;
+      yield* turns();
+      assert.equal(relay.stage.counters.get('open'), 0);
+    });
+  });
+
+  test('after a half-close its own, shorter time counts', (t) => {
+    const clock = withClock(t);
+    const relay = new Relay({ limits: { idle: 60_000, halfClosed: 2000 } });
+    relay.play(function* () {
+      const { client, upstream, stage } = relay;
+      client.send('x');
+      client.shutdown();
+      yield* upstream.over();
+      clock.now += 1900;
+      yield* turns();
+      assert.equal(stage.connections.size, 1);
+      clock.now += 400;
+      yield* turns();
+      assert.equal(stage.connections.size, 0);
+    });
+  });
+});
+
+describe('admission', () => {
+  test('a client that the list does not have is reset, logged and counted', () => {
+    const stage = new Stage({ allow: [{ ip: '10.0.0.0', prefix: 8 }] });
+    const client = stage.client();
+    stage.play(
+      (function* () {
+        yield* client.over();
+        assert.equal(client.state, 'ECONNRESET');
+      })(),
+    );
+    assert.equal(stage.counters.get('refused'), 1);
+    assert.equal(stage.counters.get('accepted'), 0);
+    assert.deepEqual(stage.entries, ['ACL refused from 127.0.0.1']);
+    assert.ok(stage.logs.some(([level, line]) => level === 'warn' && line.includes('ACL refused from 127.0.0.1:')));
+    assert.equal(stage.upstream.tryAccept(), null);
+  });
+
+  test('a client that the list has is served', () => {
+    const relay = new Relay({ allow: [{ ip: '127.0.0.0', prefix: 8 }] });
+    relay.play(function* () {
+      relay.client.send('hello');
+      yield* relay.upstream.expect('hello');
+    });
+  });
+});
+
+test('a dump line says who, where to, how much and how long', () => {
+  const relay = new Relay();
+  relay.play(function* () {
+    relay.client.send('hello');
+    yield* relay.upstream.expect('hello');
+    const [line] = [...relay.stage.connections].map((connection) => connection.describe());
+    assert.match(
+      line ?? '',
+      /^test: client 127\.0\.0\.1:\d+, upstream 127\.0\.0\.1:\d+: open, 5 bytes from the client, 0 bytes to it, age [\d.]+ s, idle [\d.]+ s$/,
+    );
+  });
+});

@@ -1,0 +1,303 @@
+/**
+ * Real sockets for tests of the data plane, all in one thread: Loop.run() blocks it, so a test's own part is a script
+ * that the loop runs one step of a turn, with raw descriptors that never wait.
+ */
+import { readdirSync } from 'node:fs';
+import type { SocketAddress } from '../../src/address.js';
+import { allocateCounters, CounterRow } from '../../src/counters.js';
+import { admit, type Connection } from '../../src/data/connection.js';
+import { type HttpLink, HttpRelay } from '../../src/data/http-relay.js';
+import { Loop } from '../../src/data/loop.js';
+import { Site } from '../../src/data/site.js';
+import { DEFAULT_LIMITS, type Limits, type LogLevel, type Service } from '../../src/plan.js';
+import { E, errnoName } from '../../src/sys/errno.js';
+import { closeFd } from '../../src/sys/process.js';
+import {
+  accept,
+  boundSocket,
+  connectTo,
+  localAddress,
+  peerAddress,
+  receive,
+  resetOnClose,
+  shutdownSend,
+  startListening,
+  tcpSocket,
+  transmit,
+} from '../../src/sys/socket.js';
+
+/** What a test does: it goes on by one `yield` each turn of the loop. */
+export type Script = Generator<void, void, void>;
+
+/** Runs `script` beside whatever else the loop has; stops the loop when it has ended. */
+export const play = (loop: Loop, script: Script): void => {
+  const step = {
+    run: (): void => {
+      if (script.next().done === true) loop.stop();
+      else loop.again(step);
+    },
+  };
+  loop.again(step);
+  loop.run();
+};
+
+/** Far more turns than anything that happens on loopback takes. */
+const MOST_TURNS = 20_000;
+
+/** Goes on when `condition` holds. */
+export function* until(what: string, condition: () => boolean): Script {
+  for (let i = 0; i < MOST_TURNS; i++) {
+    if (condition()) return;
+    yield;
+  }
+  throw new Error(`it never came to this: ${what}`);
+}
+
+/** Lets whatever is under way happen. */
+export function* turns(count = 60): Script {
+  for (let i = 0; i < count; i++) yield;
+}
+
+const scratch = Buffer.alloc(256 * 1024);
+
+/** A raw socket at the far end of something. */
+export class Peer {
+  readonly #pieces: Buffer[] = [];
+  #unsent: Buffer = Buffer.alloc(0);
+  /** How reading stands: `open`, `end` after the end of stream, or an errno's name. */
+  state = 'open';
+  /** Why sending failed. */
+  sendError: string | null = null;
+  bytes = 0;
+
+  constructor(readonly fd: number) {}
+
+  /** Sends what fits; the rest goes with the next flush(). */
+  send(bytes: Buffer | string): void {
+    const more = typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes;
+    this.#unsent = this.#unsent.length === 0 ? more : Buffer.concat([this.#unsent, more]);
+    this.flush();
+  }
+
+  /** True when everything is with the kernel. */
+  flush(): boolean {
+    while (this.#unsent.length > 0) {
+      const sent = transmit(this.fd, this.#unsent, 0, this.#unsent.length);
+      if (sent === -E.AGAIN) return false;
+      if (sent < 0) {
+        this.sendError = errnoName(-sent);
+        return true;
+      }
+      this.#unsent = this.#unsent.subarray(sent);
+    }
+    return true;
+  }
+
+  /** Reads what there is, up to about `most` bytes. */
+  read(most = Number.POSITIVE_INFINITY): void {
+    for (let left = most; left > 0 && this.state === 'open'; ) {
+      const count = receive(this.fd, scratch, Math.min(left, scratch.length));
+      if (count === -E.AGAIN) return;
+      if (count <= 0) this.state = count === 0 ? 'end' : errnoName(-count);
+      else {
+        this.#pieces.push(Buffer.from(scratch.subarray(0, count)));
+        this.bytes += count;
+        left -= count;
+      }
+    }
+  }
+
+  /** All that was read so far. */
+  get got(): Buffer {
+    return Buffer.concat(this.#pieces);
+  }
+
+  get text(): string {
+    return this.got.toString('latin1');
+  }
+
+  /** Reads until `text` is all that came, from the beginning on. */
+  *expect(text: string): Script {
+    yield* until(`read ${JSON.stringify(text)}, have ${JSON.stringify(this.text.slice(0, 400))}`, () => {
+      this.read();
+      return this.text.length >= text.length || this.state !== 'open';
+    });
+    if (this.text !== text) {
+      throw new Error(`expected ${JSON.stringify(text)}, read ${JSON.stringify(this.text)}, then ${this.state}`);
+    }
+  }
+
+  /** Reads until the stream is over one way or the other. */
+  *over(): Script {
+    yield* until(`the end of the stream behind ${this.bytes} bytes`, () => {
+      this.read();
+      return this.state !== 'open';
+    });
+  }
+
+  shutdown(): void {
+    shutdownSend(this.fd);
+  }
+
+  close(): void {
+    closeFd(this.fd);
+  }
+
+  reset(): void {
+    resetOnClose(this.fd);
+    closeFd(this.fd);
+  }
+}
+
+/** A listening socket on loopback. */
+export class Door {
+  readonly fd: number;
+  readonly address: SocketAddress;
+
+  constructor(ip = '127.0.0.1') {
+    this.fd = boundSocket({ ip, port: 0 }, false);
+    this.address = localAddress(this.fd) as SocketAddress;
+    startListening(this.fd, this.address);
+  }
+
+  /** A connection to this door, begun. */
+  connect(): Peer {
+    const fd = tcpSocket(this.address.ip.includes(':'));
+    const outcome = connectTo(fd, this.address);
+    if (outcome < 0 && outcome !== -E.INPROGRESS) throw new Error(`connect: ${errnoName(-outcome)}`);
+    return new Peer(fd);
+  }
+
+  tryAccept(): Peer | null {
+    const fd = accept(this.fd);
+    return fd < 0 ? null : new Peer(fd);
+  }
+
+  /** The next connection, for use outside a loop: on loopback it is there at once. */
+  acceptNow(): Peer {
+    for (let i = 0; i < 100_000; i++) {
+      const peer = this.tryAccept();
+      if (peer !== null) return peer;
+    }
+    throw new Error('nobody connected');
+  }
+
+  *accepted(into: (peer: Peer) => void): Script {
+    yield* until('a connection comes', () => {
+      const peer = this.tryAccept();
+      if (peer !== null) into(peer);
+      return peer !== null;
+    });
+  }
+
+  close(): void {
+    closeFd(this.fd);
+  }
+}
+
+/** Two ends of one TCP connection. */
+export const pair = (): [Peer, Peer] => {
+  const door = new Door();
+  const near = door.connect();
+  const far = door.acceptNow();
+  door.close();
+  return [near, far];
+};
+
+/** An address on loopback that refuses connections. */
+export const refusing = (): SocketAddress => {
+  const door = new Door();
+  door.close();
+  return door.address;
+};
+
+/** How many descriptors this process has open. */
+export const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
+
+/** Pseudo-random bytes that tell an offset: no two places of 8 bytes are alike. */
+export const pattern = (length: number): Buffer => {
+  const bytes = Buffer.alloc(Math.ceil(length / 4) * 4);
+  for (let i = 0; i < bytes.length; i += 4) bytes.writeUInt32LE(Math.imul(i + 1, 0x9e3779b1) >>> 0, i);
+  return bytes.subarray(0, length);
+};
+
+/** A loop that counts its pipes. */
+export class CountingLoop extends Loop {
+  pipesTaken = 0;
+  pipesGiven = 0;
+
+  override takePipe(): ReturnType<Loop['takePipe']> {
+    const pipe = super.takePipe();
+    if (pipe !== null) this.pipesTaken++;
+    return pipe;
+  }
+
+  override releasePipe(...given: Parameters<Loop['releasePipe']>): void {
+    this.pipesGiven++;
+    super.releasePipe(...given);
+  }
+}
+
+/** The parts of a thread that a connection needs, with one service, whose upstream is a door of the test's. */
+export class Stage {
+  readonly loop = new CountingLoop(64);
+  readonly connections = new Set<Connection>();
+  readonly logs: [LogLevel, string][] = [];
+  readonly entries: string[] = [];
+  unreachable = 0;
+  readonly counters = new CounterRow(allocateCounters(1), 0);
+  readonly upstream = new Door();
+  readonly front = new Door();
+  readonly site: Site;
+
+  constructor(
+    service: Partial<Omit<Service, 'limits'>> & { limits?: Partial<Limits> } = {},
+    upstreams?: SocketAddress[],
+  ) {
+    const whole: Service = {
+      name: 'test',
+      listen: [],
+      mode: 'relay',
+      upstream: { host: 'upstream', port: 1 },
+      proxyOnly: false,
+      force: null,
+      allow: null,
+      ...service,
+      limits: { ...DEFAULT_LIMITS, ...service.limits },
+    };
+    this.site = new Site(
+      0,
+      whole,
+      this.loop,
+      {
+        verbose: true,
+        log: (level, message) => this.logs.push([level, message]),
+        access: (entry) => this.entries.push(entry),
+        unreachable: () => this.unreachable++,
+      },
+      this.counters,
+      this.connections,
+      whole.mode === 'http' ? (link: HttpLink) => new HttpRelay(link) : null,
+      upstreams ?? [this.upstream.address],
+      0,
+    );
+  }
+
+  /** A client whose connection was admitted. Call it from a script, or before the loop runs. */
+  client(): Peer {
+    const client = this.front.connect();
+    const { fd } = this.front.acceptNow();
+    admit(this.site, fd, peerAddress(fd));
+    return client;
+  }
+
+  *upstreamPeer(into: (peer: Peer) => void): Script {
+    yield* this.upstream.accepted(into);
+  }
+
+  play(script: Script): void {
+    play(this.loop, script);
+    this.upstream.close();
+    this.front.close();
+  }
+}
