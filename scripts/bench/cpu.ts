@@ -17,6 +17,8 @@ export interface CpuAccount {
 /** A way to account for CPU time, told to the reader of the figures. */
 export interface CpuMethod {
   readonly description: string;
+  /** Whether the time of processes that ended is kept in any case. */
+  readonly keepsEnded: boolean;
   open(name: string): CpuAccount;
   close(): void;
 }
@@ -62,6 +64,7 @@ const cgroupMethod = (): CpuMethod | null => {
   }
   return {
     description: 'a control group for each relay (v2, usage_usec of cpu.stat), processes that ended included',
+    keepsEnded: true,
     open,
     close: () => rmdirSync(root),
   };
@@ -83,8 +86,9 @@ const TICKS_PER_SECOND = 100;
 /** proc(5): a process's own time and that of the children that it waited for. */
 const procMethod: CpuMethod = {
   description:
-    '/proc/PID/stat, as no control group could be made: in steps of 10 ms, and without children that nobody\n' +
-    'waited for, so that relays with a process a connection (socat, redir) look better than they are',
+    '/proc/PID/stat in steps of 10 ms, as no control group could be made. It loses children that nobody waited for,\n' +
+    'so there are no figures for relays with a process a connection',
+  keepsEnded: false,
   open: () => {
     let root = 0;
     let since: string | undefined;

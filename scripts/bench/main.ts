@@ -15,8 +15,9 @@ const USAGE = `usage: npm run bench -- [options]
   --rows NAME,...      of ${ROWS.map(({ name }) => name).join(', ')} (default: all)
   --only NAME,...      these contestants and those that ratios refer to; of direct, ${RELAYS.map(({ name }) => name).join(', ')}
   --rounds N           default 5
-  --seconds S          of one turn, default 2
+  --seconds S          of one turn, default 1.5
   --connections N      open at the same time, default 4 for bulk and 16 for short
+  --patience S         for turns that are done anew because other programs took CPU time; a row, default 30
   --json FILE          every sample, for programs`;
 
 class UsageError extends Error {}
@@ -28,13 +29,14 @@ const readOptions = (args: readonly string[]): Options => {
       rows: { type: 'string' },
       only: { type: 'string' },
       rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '2' },
+      seconds: { type: 'string', default: '1.5' },
+      patience: { type: 'string', default: '30' },
       connections: { type: 'string' },
       json: { type: 'string' },
     },
   });
-  const positive = (name: string, text: string): number => {
-    if (!(Number(text) > 0)) throw new UsageError(`--${name} ${text}: not a positive number`);
+  const number = (name: string, text: string, least: number): number => {
+    if (!(Number(text) >= least)) throw new UsageError(`--${name} ${text}: not a number from ${least} on`);
     return Number(text);
   };
   const known = ROWS.map(({ name }) => name);
@@ -44,9 +46,10 @@ const readOptions = (args: readonly string[]): Options => {
   return {
     rows,
     only: values.only?.split(',') ?? null,
-    rounds: Math.ceil(positive('rounds', values.rounds)),
-    seconds: positive('seconds', values.seconds),
-    connections: connections === undefined ? null : Math.ceil(positive('connections', connections)),
+    rounds: Math.round(number('rounds', values.rounds, 1)),
+    patience: number('patience', values.patience, 0),
+    seconds: number('seconds', values.seconds, 0.1),
+    connections: connections === undefined ? null : Math.round(number('connections', connections, 1)),
     json: values.json ?? null,
   };
 };
@@ -72,7 +75,7 @@ const run = async (options: Options): Promise<void> => {
   const { rounds, seconds } = options;
   const preface = [
     machine(),
-    `CPU time: ${processes.cpuMethod}.`,
+    `CPU time: ${processes.cpuMethod.description}.`,
     `${rounds} rounds over all contestants, ${seconds} s a turn, after a warm-up round; figures are median (least–greatest) or`,
     'mean ± standard deviation, ratios are taken round by round. Load generator, target and relay share the cores of this',
     'machine, so the rate depends on all three: CPU time for a unit of work is the most robust figure.',
@@ -86,7 +89,7 @@ const run = async (options: Options): Promise<void> => {
     console.log(formatRow(result, row.title(options)));
   }
   if (options.json !== null) {
-    const about = { machine: machine(), cpuTime: processes.cpuMethod, options };
+    const about = { machine: machine(), cpuTime: processes.cpuMethod.description, options };
     writeFileSync(options.json, `${JSON.stringify({ about, results }, null, 2)}\n`);
   }
   process.exit(0);

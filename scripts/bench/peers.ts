@@ -12,6 +12,8 @@ export interface Peer {
     readonly program: string;
     readonly debianPackage: string;
   } | null;
+  /** It serves each connection by a process of its own. */
+  readonly forks?: boolean;
   /** Arguments that make the program tell its version. */
   readonly version?: readonly string[];
   /** The command that relays `listen` to `target` in the foreground; it may write its configuration to `directory`. */
@@ -106,6 +108,7 @@ stream {
   },
   {
     name: 'redir',
+    forks: true,
     needs: { program: 'redir', debianPackage: 'redir' },
     version: ['-v'],
     command: (program, listen, target) => [
@@ -114,6 +117,7 @@ stream {
   },
   {
     name: 'socat',
+    forks: true,
     needs: { program: 'socat', debianPackage: 'socat' },
     version: ['-V'],
     // The backlog of 5 that it has otherwise drops connections, which then wait a second to try again.

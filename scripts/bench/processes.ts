@@ -23,8 +23,8 @@ export class Processes {
   #running: Started[] = [];
   #count = 0;
 
-  get cpuMethod(): string {
-    return this.#method.description;
+  get cpuMethod(): Pick<CpuMethod, 'description' | 'keepsEnded'> {
+    return this.#method;
   }
 
   /** CPU time of all programs that run now, in seconds. */

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { SocketAddress } from '../../src/address.js';
+import type { CpuAccount } from './cpu.js';
 import { DIRECT, Meter, type Scale } from './meter.js';
 import { built, findProgram, RELAYS } from './peers.js';
 import { freeAddress, type Started, untilListening } from './processes.js';
@@ -22,20 +23,23 @@ const relayRow = (
     title: ({ connections }) => title(connections ?? concurrent),
     columns: meter.columns,
     references: REFERENCES,
-    open: async ({ processes, options, directory }) => {
+    open: async (bench) => {
+      const { processes, options, directory } = bench;
       const target = await freeAddress();
       const server = processes.start([process.execPath, built('scripts/bench/target.js'), `${target.port}`]);
       await untilListening(server, target);
       const load = processes.start([process.execPath, built('scripts/bench/load.js')], true);
 
       const connections = options.connections ?? concurrent;
-      const contestant = (name: string, to: SocketAddress, relay: Started | null): Contestant => ({
+      const contestant = (name: string, to: SocketAddress, cpu: CpuAccount | null): Contestant => ({
         name,
-        turn: (seconds) => meter.turn(name, processes, relay, () => run(load, { kind, to, seconds, connections })),
+        turn: (seconds) => meter.turn(name, bench, cpu, () => run(load, { kind, to, seconds, connections })),
       });
       const contestants = [contestant(DIRECT, target, null)];
       const absent: Absent[] = [];
-      for (const { name, needs, command } of RELAYS.filter((peer) => takesPart(peer.name, REFERENCES, options))) {
+      for (const { name, needs, forks, command } of RELAYS.filter((peer) =>
+        takesPart(peer.name, REFERENCES, options),
+      )) {
         const program = needs === null ? process.execPath : findProgram(needs.program);
         if (program === null) {
           absent.push({ name, why: `missing (Debian: apt-get install ${needs?.debianPackage})` });
@@ -45,7 +49,8 @@ const relayRow = (
         const relay = processes.start(command(program, listen, target, directory));
         try {
           await untilListening(relay, listen);
-          contestants.push(contestant(name, listen, relay));
+          const counted = processes.cpuMethod.keepsEnded || forks !== true;
+          contestants.push(contestant(name, listen, counted ? relay.cpu : null));
         } catch (error) {
           absent.push({ name, why: (error as Error).message });
         }

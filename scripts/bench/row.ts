@@ -8,6 +8,8 @@ export interface Options {
   readonly rounds: number;
   /** Of one turn. */
   readonly seconds: number;
+  /** Seconds that a row may spend on turns that are done anew because other programs disturbed them. */
+  readonly patience: number;
   /** That are open at the same time; null: what suits the row. */
   readonly connections: number | null;
   readonly json: string | null;

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { built, findProgram } from './peers.js';
-import { mean } from './report.js';
+import { median } from './report.js';
 import { type Bench, type Contestant, type Row, takesPart } from './row.js';
 
 /**
@@ -27,7 +27,10 @@ const TPROXY = 'tproxy';
 export const startupRow: Row = {
   name: 'startup',
   title: () => `Start-up in inetd mode: one process for one connection, ${RUNS_A_TURN} runs a turn`,
-  columns: [{ key: 'time', unit: 'ms', better: 'less', digits: 1, summary: 'mean' }],
+  columns: [
+    { key: 'time', unit: 'ms', better: 'less', digits: 1, summary: 'mean' },
+    { key: 'cpu', unit: 'CPU ms', better: 'less', digits: 1, summary: 'mean' },
+  ],
   references: [NODE],
   open: async (bench) => {
     const absent = ['hyperfine', 'bash']
@@ -63,8 +66,8 @@ export const startupRow: Row = {
       turn: async () => {
         const words = ['bash', '-c', `exec "$@" 0<>/dev/tcp/127.0.0.1/${portOf(client)} 1>&0 2>&0`, 'bash', ...command];
         const turn = await hyperfine(bench, words);
-        times[name]?.push(...turn);
-        return { time: turn };
+        times[name]?.push(...turn.time);
+        return turn;
       },
     });
     const contestants = [
@@ -76,11 +79,13 @@ export const startupRow: Row = {
       contestants,
       absent,
       notes: () => {
-        const [launcher, node, tproxy] = [LAUNCHER, NODE, TPROXY].map((name) => mean(times[name] ?? []));
+        const [launcher, node, tproxy] = [LAUNCHER, NODE, TPROXY].map((name) => median(times[name] ?? []));
         return [
           `${served} of ${times[TPROXY]?.length} connections through tproxy were served whole (warm-up included).`,
           ...(launcher && node && tproxy
-            ? [`Less the launcher: tproxy takes ${((tproxy - launcher) / (node - launcher)).toFixed(2)} × node -e 0.`]
+            ? [
+                `Less the launcher, and by medians, tproxy takes ${((tproxy - launcher) / (node - launcher)).toFixed(2)} × the time of node -e 0.`,
+              ]
             : []),
         ];
       },
@@ -104,16 +109,25 @@ const serve = async (onConnection: (socket: Socket) => void): Promise<Server> =>
   return server;
 };
 
-/** Runs a command and returns the time of each run in milliseconds. */
-const hyperfine = async ({ processes, directory }: Bench, words: readonly string[]): Promise<readonly number[]> => {
+/** Of hyperfine's JSON, in seconds: every run's time, and the means of user and system time. */
+interface HyperfineResult {
+  readonly times: readonly number[];
+  readonly user: number;
+  readonly system: number;
+}
+
+/** Runs a command: the time of each run, and the mean of user and system time together, in milliseconds. */
+const hyperfine = async (
+  { processes, directory }: Bench,
+  words: readonly string[],
+): Promise<{ readonly time: readonly number[]; readonly cpu: readonly number[] }> => {
   const report = join(directory, 'hyperfine.json');
   const quoted = words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
   const options = ['--shell=none', '--runs', `${RUNS_A_TURN}`, '--style=none', '--export-json', report];
   const { child, errors } = processes.start(['hyperfine', ...options, quoted]);
   const [code] = await once(child, 'exit', { signal: AbortSignal.timeout(LIMIT) });
   if (code !== 0) throw new Error(`hyperfine failed: ${errors()}`);
-  const { results } = JSON.parse(readFileSync(report, 'utf8')) as {
-    results: [{ times: number[] }];
-  };
-  return results[0].times.map((seconds) => seconds * 1000);
+  const { results } = JSON.parse(readFileSync(report, 'utf8')) as { results: [HyperfineResult] };
+  const [{ times, user, system }] = results;
+  return { time: times.map((seconds) => seconds * 1000), cpu: [(user + system) * 1000] };
 };
