@@ -1,4 +1,9 @@
-import { BlockList, isIPv4, isIPv6 } from 'node:net';
+import { createRequire } from 'node:module';
+import type { BlockList } from 'node:net';
+
+// node:net brings all of Node's streams along, which a process for one connection of inetd has no use for.
+const require = createRequire(import.meta.url);
+const net = (): typeof import('node:net') => require('node:net') as typeof import('node:net');
 
 /** What an address stands for; see the words in docs/design.md. */
 type Role = 'client' | 'listen' | 'upstream' | 'original';
@@ -37,18 +42,27 @@ export interface Cidr {
   readonly prefix: number;
 }
 
-/** Whether a text that is an IP address is an IPv6 one. Node's isIPv6 takes milliseconds to compile when it is first called. */
-const hasColon = (text: string): boolean => text.includes(':');
+/** Dotted decimal of four numbers up to 255 without leading zeros, as inet_pton(3) takes it. */
+export const isIPv4 = (text: string): boolean =>
+  /^(?:(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])(?:\.(?!$)|$)){4}$/.test(text);
 
-export const isAddress = (text: string): boolean => (hasColon(text) ? isIPv6(text) : isIPv4(text));
+export const isIPv6 = (text: string): boolean => text.includes(':') && net().isIPv6(text);
+
+export const isAddress = (text: string): boolean => isIPv4(text) || isIPv6(text);
+
+/** Tells the two families of what is known to be an address. */
+const hasColon = (ip: string): boolean => ip.includes(':');
 
 /** A set of networks that is built once and asked for each accepted connection. */
 export class NetworkSet {
   // One list each: BlockList takes an IPv4 address for its IPv4-mapped one, so that ::/0 would have all of IPv4 in it.
-  readonly #ipv4 = new BlockList();
-  readonly #ipv6 = new BlockList();
+  readonly #ipv4: BlockList;
+  readonly #ipv6: BlockList;
 
   constructor(networks: readonly Cidr[]) {
+    const { BlockList } = net();
+    this.#ipv4 = new BlockList();
+    this.#ipv6 = new BlockList();
     for (const { ip, prefix } of networks) {
       if (hasColon(ip)) this.#ipv6.addSubnet(ip, prefix, 'ipv6');
       else this.#ipv4.addSubnet(ip, prefix, 'ipv4');

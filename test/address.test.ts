@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import net from 'node:net';
 import { describe, test } from 'node:test';
-import { bracketed, formatAddress, isAddress, NetworkSet, sameAddress } from '../src/address.js';
+import fc from 'fast-check';
+import { bracketed, formatAddress, isAddress, isIPv4, NetworkSet, sameAddress } from '../src/address.js';
 
 describe('addresses', () => {
   test('are written with IPv6 in brackets', () => {
@@ -48,5 +50,21 @@ describe('NetworkSet', () => {
     assert.ok(all.has('255.255.255.255'));
     assert.ok(!all.has('::1'));
     assert.ok(!new NetworkSet([]).has('127.0.0.1'));
+  });
+});
+
+describe('isIPv4', () => {
+  test('agrees with Node on everything that looks like an address', () => {
+    const part = fc.oneof(
+      fc.integer({ min: 0, max: 300 }).map(String),
+      fc.constantFrom('', '00', '01', ' 1', '1a', '-1'),
+    );
+    const dotted = fc.array(part, { minLength: 3, maxLength: 5 }).map((parts) => parts.join('.'));
+    fc.assert(
+      fc.property(fc.oneof(dotted, fc.ipV4(), fc.ipV6(), fc.string()), (text) => {
+        assert.equal(isIPv4(text), net.isIPv4(text), text);
+      }),
+      { numRuns: 2000 },
+    );
   });
 });

@@ -1,6 +1,8 @@
-import { isIPv4, isIPv6, SocketAddress } from 'node:net';
-import type { Cidr } from '../address.js';
+import { createRequire } from 'node:module';
+import { type Cidr, isIPv4, isIPv6 } from '../address.js';
 import { quoted, UsageError } from './usage-error.js';
+
+const require = createRequire(import.meta.url);
 
 /**
  * One network of clients that may connect: `10.0.0.0/8`, `10.1/16` (padded with zeros), `192.168.1.7`, `2001:db8::/32`,
@@ -43,6 +45,7 @@ const classfulPrefix = (ip: string): number => {
 };
 
 const ipv6Network = (address: string, prefix: number): Cidr => {
+  const { SocketAddress } = require('node:net') as typeof import('node:net');
   const ip = new SocketAddress({ address, family: 'ipv6' }).address;
   // A client with an IPv4-mapped address is known by its IPv4 address here, so its network has to be IPv4 too.
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(ip)?.[1];

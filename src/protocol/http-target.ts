@@ -1,5 +1,4 @@
-import { isIPv6 } from 'node:net';
-import { bracketed, type OriginalDestination } from '../address.js';
+import { bracketed, isIPv6, type OriginalDestination } from '../address.js';
 import { type Refused, type RequestHead, refuse } from './http.js';
 
 /** An authority without user information: the host as written (IPv6 in brackets), the port's digits if there are any. */

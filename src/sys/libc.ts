@@ -1,4 +1,8 @@
-import koffi from 'koffi';
+import { createRequire } from 'node:module';
+
+// As CommonJS, which loads a millisecond or two sooner: under inetd each connection waits for it.
+const require = createRequire(import.meta.url);
+const koffi = require('koffi') as typeof import('koffi');
 
 /**
  * The C library's functions as koffi makes them, typed. Only synchronous calls: koffi's asynchronous ones cost 200 µs
