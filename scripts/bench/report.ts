@@ -29,7 +29,7 @@ const figure = (turns: readonly Turn[], column: Column): string => {
 };
 
 /** One ratio a round, so that what disturbed a whole round cancels out. */
-export const ratios = (turns: readonly Turn[], reference: readonly Turn[], column: Column): readonly number[] =>
+const ratios = (turns: readonly Turn[], reference: readonly Turn[], column: Column): readonly number[] =>
   turns.flatMap((turn, round) => {
     const [own, other] = [turn[column.key], reference[round]?.[column.key]];
     return own === undefined || other === undefined ? [] : [mean(own) / mean(other)];

@@ -49,7 +49,7 @@ export interface Absent {
 }
 
 /** What a row opened: its contestants are up and wait for their turns. */
-export interface Opened {
+interface Opened {
   readonly contestants: readonly Contestant[];
   readonly absent: readonly Absent[];
   /** Told when all rounds are done: what else a reader should know. */

@@ -137,18 +137,22 @@ export class Host {
     await this.run('ip', via.includes(':') ? '-6' : '-4', 'route', 'add', destination, 'via', via);
   }
 
-  /** Waits until something listens on a TCP port of this host, on whatever address and of whatever family. */
-  async listening(port: number, within?: number): Promise<void> {
+  /**
+   * Waits until so many sockets listen on a TCP port of this host, on whatever address and of whatever family: programs
+   * that open one for each family have the first before the second.
+   */
+  async listening(port: number, sockets = 1): Promise<void> {
     const hex = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
     const look = async (): Promise<boolean> => {
       const { stdout } = await this.attempt('cat', '/proc/net/tcp', '/proc/net/tcp6');
       // Columns: number, local address, remote address, state; 0A is TCP_LISTEN.
-      return stdout.split('\n').some((line) => {
+      const listeners = stdout.split('\n').filter((line) => {
         const [, local, , state] = line.trim().split(/\s+/);
         return state === '0A' && local?.endsWith(hex);
       });
+      return listeners.length >= sockets;
     };
-    await until(`${this.name} to listen on port ${port}`, look, within === undefined ? {} : { within });
+    await until(`${sockets} sockets of ${this.name} to listen on port ${port}`, look);
   }
 
   /** Numbers of all processes of this host, as the host sees them. */

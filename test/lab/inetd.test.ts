@@ -38,16 +38,13 @@ describe('started by another program', { skip: unless('program iptables') }, () 
     return running;
   };
 
-  /** `lines`: of inetd.conf, but for the program, which is put at the end of each with the arguments given. */
-  const startInetd = async (
-    t: Cleanup,
-    lines: readonly { service: string; args: readonly string[] }[],
-  ): Promise<void> => {
+  /** Starts inetd with one service on a port of both families. */
+  const startInetd = async (t: Cleanup, port: number, mode: 'wait' | 'nowait', ...args: string[]): Promise<void> => {
     const file = topology.lab.path('inetd.conf');
     const [program] = TPROXY;
-    const text = lines.map(({ service, args }) => `${service} ${program} ${TPROXY.join(' ')} ${args.join(' ')}\n`);
-    writeFileSync(file, text.join(''));
+    writeFileSync(file, `${port} stream tcp ${mode} nobody ${program} ${[...TPROXY, ...args].join(' ')}\n`);
     await spawnOnRouter(t, 'inetd', '-i', file);
+    await topology.router.listening(port, 2);
   };
 
   const noneLeft = (): Promise<boolean> =>
@@ -81,10 +78,10 @@ describe('started by another program', { skip: unless('program iptables') }, () 
   };
 
   const inetd = unless('program inetd', 'root');
+  const activate = unless('program systemd-socket-activate');
 
   test("an inetd 'nowait' line serves one connection as nobody and ends with it", { skip: inetd }, async (t) => {
-    await startInetd(t, [{ service: '9000 stream tcp nowait nobody', args: RELAY }]);
-    await topology.router.listening(9000);
+    await startInetd(t, 9000, 'nowait', ...RELAY);
     const near = await client.connect(routerV4, 9000);
     const far = await origin.accept();
     const [pid] = await tproxyProcesses(topology.router);
@@ -98,8 +95,7 @@ describe('started by another program', { skip: unless('program iptables') }, () 
   });
 
   test("an inetd 'wait' line serves many connections in one process as nobody", { skip: inetd }, async (t) => {
-    await startInetd(t, [{ service: '9000 stream tcp wait nobody', args: ['--exit-idle', '1', ...RELAY] }]);
-    await topology.router.listening(9000);
+    await startInetd(t, 9000, 'wait', '--exit-idle', '1', ...RELAY);
     await assertRelays(routerV4, 9000);
     const first = await tproxyProcesses(topology.router);
     assert.equal(first.length, 1);
@@ -116,8 +112,7 @@ describe('started by another program', { skip: unless('program iptables') }, () 
 
   test('under inetd, -t alone relays to the original destination', { skip: inetd }, async (t) => {
     await redirectFor(t, topology.router, 'iptables', { port: ORIGIN_PORT, to: 9000 });
-    await startInetd(t, [{ service: '9000 stream tcp nowait nobody', args: ['-t'] }]);
-    await topology.router.listening(9000);
+    await startInetd(t, 9000, 'nowait', '-t');
     await assertRelays(originV4, ORIGIN_PORT);
     await noneLeft();
   });
@@ -125,10 +120,8 @@ describe('started by another program', { skip: unless('program iptables') }, () 
   test('under inetd, a target that refuses is a reset, and no message gets into the stream', {
     skip: inetd,
   }, async (t) => {
-    await startInetd(t, [{ service: '9000 stream tcp nowait nobody', args: ['-t', 'origin.lab', '7001'] }]);
-    await topology.router.listening(9000);
-    const near = await client.connect(routerV4, 9000);
-    await assert.rejects(near.receive(1), { code: 'ECONNRESET' });
+    await startInetd(t, 9000, 'nowait', '-t', 'origin.lab', '7001');
+    await client.expectReset(routerV4, 9000);
     await noneLeft();
   });
 
@@ -140,11 +133,10 @@ describe('started by another program', { skip: unless('program iptables') }, () 
       squid = await startSquid(topology.lab, topology.proxy);
     });
 
-    for (const how of ['nowait', 'wait']) {
+    for (const how of ['nowait', 'wait'] as const) {
       test(`redirected requests reach Squid through an inetd '${how}' line`, { skip: inetd }, async (t) => {
         await redirectFor(t, topology.router, 'iptables', { port: 80, to: 8081 });
-        await startInetd(t, [{ service: `8081 stream tcp ${how} nobody`, args: ['proxy.lab', '3128'] }]);
-        await topology.router.listening(8081);
+        await startInetd(t, 8081, how, 'proxy.lab', '3128');
         for (const i of [1, 2]) {
           const url = `http://${originV4}/page.txt?${how}${i}`;
           const { stdout } = await topology.client.run('curl', '-sS', url, `${url}again`);
@@ -154,7 +146,6 @@ describe('started by another program', { skip: unless('program iptables') }, () 
       });
     }
 
-    const activate = unless('program systemd-socket-activate');
     test('redirected requests reach Squid through systemd-socket-activate', { skip: activate }, async (t) => {
       await redirectFor(t, topology.router, 'iptables', { port: 80, to: 8081 });
       await spawnOnRouter(t, 'systemd-socket-activate', '-l', '8081', ...TPROXY, 'proxy.lab', '3128');
@@ -181,6 +172,13 @@ describe('started by another program', { skip: unless('program iptables') }, () 
     await spawnOnRouter(t, 'systemd-socket-activate', '--accept', '--inetd', '-l', '9000', ...TPROXY, ...RELAY);
     await topology.router.listening(9000);
     await assertRelays(routerV4, 9000);
+    await noneLeft();
+  });
+
+  test('systemd-socket-activate --accept: a connection as descriptor 3 is served', { skip: activate }, async (t) => {
+    await spawnOnRouter(t, 'systemd-socket-activate', '--accept', '-l', '9000', ...TPROXY, ...RELAY);
+    await topology.router.listening(9000);
+    await assertRelays(routerV6, 9000);
     await noneLeft();
   });
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { ADDRESS, type Topology } from '../../scripts/lab/topology.js';
 import { unless } from '../support/needs.js';
@@ -101,11 +101,16 @@ describe('privileges', { skip: unless('root') }, () => {
     }
   });
 
-  test('-r without the privilege to change users is an error', async () => {
+  test('-r without the privilege to change users is an error, and no pid file is left', async () => {
+    const folder = topology.lab.path('writable');
+    mkdirSync(folder);
+    chmodSync(folder, 0o777);
     const nobody = ['setpriv', '--reuid', NOBODY, '--regid', NOBODY, '--clear-groups'];
-    const outcome = await topology.router.attempt(...nobody, ...TPROXY, '-d', '-r', 'proxy', '-s', '9000', ...RELAY);
+    const options = ['-d', '-r', 'proxy', '-P', `${folder}/pid`, '-s', '9000'];
+    const outcome = await topology.router.attempt(...nobody, ...TPROXY, ...options, ...RELAY);
     assert.equal(outcome.code, 77);
     assert.equal(outcome.stdout, '');
     assert.match(outcome.stderr, /EPERM/);
+    assert.deepEqual(readdirSync(folder), []);
   });
 });

@@ -4,7 +4,7 @@
  */
 import { createCipheriv, createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer as createHttpServer } from 'node:http';
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer, connect as netConnect, type Server, type Socket } from 'node:net';
 
 /** Reads a socket only when asked to, so that a test decides when a reader is slow. */
@@ -122,9 +122,21 @@ const operations = {
     return { handle: lastHandle, port: (server.address() as AddressInfo).port };
   },
 
-  async accept({ listener }: { listener: number }) {
+  /** A connection that comes too late stays for the next who asks. */
+  async accept({ listener, within }: { listener: number; within: number }) {
     const { waiting, takers } = servers.get(listener) as Listening;
-    return register(waiting.shift() ?? (await new Promise<Socket>((resolve) => takers.push(resolve))));
+    const first = waiting.shift();
+    if (first) return register(first);
+    const socket = await new Promise<Socket | null>((resolve) => {
+      takers.push(resolve);
+      setTimeout(() => {
+        const i = takers.indexOf(resolve);
+        if (i !== -1) takers.splice(i, 1);
+        resolve(null);
+      }, within);
+    });
+    if (socket === null) throw new Error(`no connection came within ${within} ms`);
+    return register(socket);
   },
 
   async waiting({ listener }: { listener: number }) {
@@ -218,7 +230,7 @@ const operations = {
   /** An HTTP origin that answers every request with what it saw of it; `/noise/BYTES/SEED` with so much noise. */
   async serveHttp({ port }: { port: number }) {
     let connections = 0;
-    const server = createHttpServer(async (request, response) => {
+    const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
       const hash = createHash('sha256');
       let bytes = 0;
       for await (const piece of request) {
@@ -239,6 +251,10 @@ const operations = {
       const sha256 = hash.digest('hex');
       response.setHeader('Content-Type', 'application/json');
       response.end(JSON.stringify({ method, url, httpVersion, rawHeaders, bytes, sha256, connections }));
+    };
+    const server = createHttpServer((request, response) => {
+      // A client that leaves in the middle is for its test to notice, and no end for the agent.
+      answer(request, response).catch(() => response.destroy());
     });
     server.on('connection', () => {
       connections += 1;

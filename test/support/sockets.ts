@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { Host } from '../../scripts/lab/host.js';
@@ -12,6 +13,7 @@ type Call = <Name extends keyof Operations>(
   within?: number,
 ) => Promise<Value<Name>>;
 
+const SHORT = 10_000;
 const LONG = 120_000;
 
 /** A TCP socket of a host, worked from the test. Every wait is bounded; errors carry the errno name as `code`. */
@@ -68,6 +70,15 @@ export class TestSocket {
     return Buffer.from(await this.#call('receiveAll', { socket: this.#socket })).toString('latin1');
   }
 
+  /** Waits for the peer's FIN or reset, whichever it is. */
+  async expectEnd(): Promise<void> {
+    try {
+      await this.receiveAll();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ECONNRESET') throw error;
+    }
+  }
+
   /** Counts and digests what comes, up to so many bytes or the peer's FIN. */
   digest(bytes?: number): Promise<{ bytes: number; sha256: string }> {
     return this.#call('digest', { socket: this.#socket, ...(bytes === undefined ? {} : { bytes }) }, LONG);
@@ -86,7 +97,10 @@ export class TestListener {
   }
 
   async accept(): Promise<TestSocket> {
-    return new TestSocket(this.#call, await this.#call('accept', { listener: this.#listener }));
+    return new TestSocket(
+      this.#call,
+      await this.#call('accept', { listener: this.#listener, within: SHORT }, 2 * SHORT),
+    );
   }
 
   /** How many connections nobody has accepted. */
@@ -118,7 +132,7 @@ export class Sockets {
     this.#agent.channel?.unref();
   }
 
-  readonly #call: Call = async (name, argument, within = 10_000) => {
+  readonly #call: Call = async (name, argument, within = SHORT) => {
     const id = ++this.#lastId;
     const answered = new Promise<Answer>((resolve) => {
       this.#pending.set(id, resolve);
@@ -139,6 +153,12 @@ export class Sockets {
 
   async connect(host: string, port: number): Promise<TestSocket> {
     return new TestSocket(this.#call, await this.#call('connect', { host, port }));
+  }
+
+  /** Connects where a reset is all the answer that there is; it may overtake the end of the connect itself. */
+  async expectReset(host: string, port: number): Promise<void> {
+    const answer = this.connect(host, port).then((socket) => socket.receiveAll());
+    await assert.rejects(answer, { code: 'ECONNRESET' });
   }
 
   /** Starts an HTTP origin: see serveHttp in agent.ts. */

@@ -3,6 +3,7 @@ import type { Host } from '../../scripts/lab/host.js';
 import { clearRedirects, type Redirect, type RedirectTool, redirect } from '../../scripts/lab/redirect.js';
 import type { Outcome, Running } from '../../scripts/lab/running.js';
 import { buildTopology, type Topology } from '../../scripts/lab/topology.js';
+import { until } from '../../scripts/lab/until.js';
 
 /** What of node:test's context is used here: clean-up after the test. */
 export interface Cleanup {
@@ -56,7 +57,11 @@ export const redirectFor = async (
 export const tproxyProcesses = async (host: Host): Promise<number[]> =>
   (await host.processes()).filter(({ command }) => command.startsWith(TPROXY.join(' '))).map(({ pid }) => pid);
 
-/** Ends every process of the program in a host that no test's `Running` stands for: daemons, children of inetd. */
+/**
+ * Ends every process of the program in a host that no test's `Running` stands for, daemons and children of inetd, and
+ * waits until they are gone, and with them what they listened on.
+ */
 export const endTproxy = async (host: Host): Promise<void> => {
   for (const pid of await tproxyProcesses(host)) await host.attempt('kill', '-KILL', String(pid));
+  await until('every tproxy to end', async () => (await tproxyProcesses(host)).length === 0);
 };
