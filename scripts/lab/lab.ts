@@ -12,9 +12,11 @@ const interfaceTo = (host: Host): string => `to-${host.name}`.slice(0, 15);
 
 /**
  * What a lab's keeper does. When its standard input ends, because the lab closes or because our process died in whatever
- * way, it removes the folder; while the hosts end at the same time, files may still appear there.
+ * way, it removes the folder; while the hosts end at the same time, files may still appear there. A signal to our whole
+ * process group, as a terminal sends it, must not end it before that.
  */
 const KEEPER = `
+trap '' HUP INT TERM
 echo ready
 cat
 for attempt in 1 2 3 4 5; do

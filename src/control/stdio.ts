@@ -6,7 +6,8 @@ import type { HostPort, Limits } from '../plan.js';
 import { resolveUpstream } from './resolve.js';
 
 /**
- * Relays stdin and stdout to a target, as nc(1) does. Node's streams do it: they know pipes, terminals and files alike,
+ * Relays stdin and stdout to a target, as nc(1) does, and waits for good as it does: behind a ProxyCommand of ssh silence
+ * is an ordinary thing. Node's streams do it: they know pipes, terminals and files alike,
  * where epoll refuses files.
  * @throws Failure when no address of the target can be connected to
  */

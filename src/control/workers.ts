@@ -47,7 +47,11 @@ export class Workers {
     const workerData: WorkerStart = { ...start, wakeFd };
     const worker = new Worker(MAIN, { workerData, name: `tproxy worker ${start.index}` });
     return new Promise((ready, failed) => {
+      // An error is followed by the exit, which says nothing new.
+      let dead = false;
       const die = (reason: string): void => {
+        if (dead) return;
+        dead = true;
         failed(new Error(reason));
         if (!this.#stopping) this.#owner.onDeath(`worker ${start.index}: ${reason}`);
       };

@@ -95,10 +95,18 @@ export const moduleLines = (lines: string): string[] => {
 
 /** A server on loopback that the test ends. */
 export const server = async (t: TestContext, onConnection: (socket: Socket) => void): Promise<number> => {
-  const made: Server = createServer({ allowHalfOpen: true }, onConnection);
+  // A worker that was stopped leaves its descriptors to the end of the process, so their other ends are ended here.
+  const sockets = new Set<Socket>();
+  const made: Server = createServer({ allowHalfOpen: true }, (socket) => {
+    sockets.add(socket);
+    onConnection(socket);
+  });
   made.listen(0, '127.0.0.1');
   await once(made, 'listening');
-  t.after(() => made.close());
+  t.after(() => {
+    made.close();
+    for (const socket of sockets) socket.destroy();
+  });
   return (made.address() as AddressInfo).port;
 };
 

@@ -25,24 +25,30 @@ test('closing a lab ends every process in it, daemons too, and removes its folde
   assert.equal(existsSync(lab.folder), false);
 });
 
-test('a lab whose process is killed leaves no process and no folder', { skip }, async () => {
-  const script = `
+for (const [how, kill] of [
+  ['its process is killed', (pid: number) => process.kill(pid, 'SIGKILL')],
+  ['its process group is told to end', (pid: number) => process.kill(-pid, 'SIGTERM')],
+] as const) {
+  test(`when ${how}, a lab leaves no process and no folder`, { skip }, async () => {
+    const script = `
     const { Lab } = await import(${JSON.stringify(LIBRARY)});
     const lab = await Lab.open();
     const host = await lab.host('orphan');
     const running = await host.spawn(['sh', '-c', 'setsid sleep 602 & exec sleep 603']);
     console.log(JSON.stringify({ pids: [host.pid, running.pid], folder: lab.folder }));
     setInterval(() => {}, 1000);`;
-  const owner = spawn(process.execPath, ['--input-type=module', '-e', script], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    const owner = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      detached: true,
+    });
+    const [line] = await once(owner.stdout, 'data');
+    const { pids, folder } = JSON.parse(String(line)) as { pids: number[]; folder: string };
+    assert.ok(pids.every(isRunning));
+    kill(owner.pid as number);
+    await until('the processes of the lab to end', () => !pids.some(isRunning));
+    await until('its folder to be removed', () => !existsSync(folder));
   });
-  const [line] = await once(owner.stdout, 'data');
-  const { pids, folder } = JSON.parse(String(line)) as { pids: number[]; folder: string };
-  assert.ok(pids.every(isRunning));
-  owner.kill('SIGKILL');
-  await until('the processes of the lab to end', () => !pids.some(isRunning));
-  await until('its folder to be removed', () => !existsSync(folder));
-});
+}
 
 test('hosts reach each other over both families, by address and by name, and nobody else', { skip }, async () => {
   const lab = await Lab.open();
