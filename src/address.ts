@@ -35,6 +35,15 @@ export const bracketed = (host: string): string => (host.includes(':') ? `[${hos
 /** `192.0.2.1:80` or `[2001:db8::1]:80`. */
 export const formatAddress = (address: SocketAddress): string => `${bracketed(address.ip)}:${address.port}`;
 
+/** The far end of a connection, by name or by address. */
+export interface End {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** `www.example.org:443`, `[2001:db8::1]:80`. */
+export const formatEnd = ({ host, port }: End): string => `${bracketed(host)}:${port}`;
+
 /** A network: every address whose first `prefix` bits are those of `ip`. */
 export interface Cidr {
   readonly ip: string;

@@ -5,6 +5,7 @@
 export const EX = {
   OK: 0,
   USAGE: 64,
+  NOINPUT: 66,
   NOUSER: 67,
   NOHOST: 68,
   UNAVAILABLE: 69,

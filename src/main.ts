@@ -25,12 +25,15 @@ const carryOut = async (plan: Plan): Promise<number> => {
     await serveConnection(plan, inheritance.fd);
     return EX.OK;
   }
-  const { mode, upstream, limits } = plan.services[0] as Service;
-  if (mode === 'http' || upstream === null) {
-    throw new UsageError('there is no -s (--server), and stdin is no socket as inetd would give it');
+  const { target, upstreams, proxyProtocol, limits } = plan.services[0] as Service;
+  if (target === null) throw new UsageError('there is no -s (--server), and stdin is no socket as inetd would give it');
+  if (upstreams.length > 0 || proxyProtocol !== null) {
+    throw new UsageError(
+      'standard input and output are relayed to HOST PORT as nc does, without proxies and PROXY header',
+    );
   }
   const { relayStdio } = await import('./control/stdio.js');
-  await relayStdio(upstream, limits);
+  await relayStdio(target, limits);
   return EX.OK;
 };
 

@@ -13,8 +13,8 @@ export interface WorkerStart {
   readonly index: number;
   readonly plan: Plan;
   readonly listeners: readonly ListenerHandle[];
-  /** By service; empty where the service goes to the original destination. */
-  readonly upstreams: readonly (readonly UpstreamAddress[])[];
+  /** By service, and by host of hostsOf(service). */
+  readonly addresses: readonly (readonly (readonly UpstreamAddress[])[])[];
   /** An eventfd: written by control after it posted a Command. */
   readonly wakeFd: number;
   /** Connections that this worker may have open; more are left in the listening socket's queue. */
@@ -22,11 +22,23 @@ export interface WorkerStart {
   /** Pipes that this worker may have open. */
   readonly maxPipes: number;
   readonly counters: SharedArrayBuffer;
+  /** See OwnSockets. */
+  readonly ownSockets: SharedArrayBuffer;
 }
 
 /** Control to data. Post, then write to the wake eventfd: a worker that sits in epoll_wait runs no event of a port. */
 export type Command =
-  | { readonly kind: 'upstream'; readonly service: number; readonly addresses: readonly UpstreamAddress[] }
+  /** A host of hostsOf(service) has these addresses now. */
+  | {
+      readonly kind: 'addresses';
+      readonly service: number;
+      readonly host: number;
+      readonly addresses: readonly UpstreamAddress[];
+    }
+  /** What a probe of an upstream found. */
+  | { readonly kind: 'health'; readonly service: number; readonly upstream: number; readonly up: boolean }
+  /** The answer to a `resolve` report; empty when the name has no address. */
+  | { readonly kind: 'resolved'; readonly name: string; readonly ips: readonly string[] }
   | { readonly kind: 'dump' }
   | { readonly kind: 'stop' };
 
@@ -38,5 +50,7 @@ export type Report =
   | { readonly kind: 'access'; readonly lines: string }
   /** One line for each open connection. */
   | { readonly kind: 'dump'; readonly lines: readonly string[] }
-  /** Every address of a service's upstream failed: its name may have moved. */
-  | { readonly kind: 'unreachable'; readonly service: number };
+  /** Every address of a service's host failed: its name may have moved. */
+  | { readonly kind: 'unreachable'; readonly service: number }
+  /** A `resolved` command is asked for. */
+  | { readonly kind: 'resolve'; readonly name: string };

@@ -12,7 +12,7 @@ export interface HostPort {
 
 /** Waits and bounds of one service. All times in milliseconds, all sizes in bytes. */
 export interface Limits {
-  /** From accept to the client's first byte. */
+  /** From accept to the client's first byte: who says nothing for so long waits for the server to begin. */
   readonly firstByte: number;
   /** From a request's first byte to the end of its head. */
   readonly head: number;
@@ -40,19 +40,71 @@ export interface ForcedUrl {
   readonly host: string;
 }
 
+/** A proxy that connections go through. */
+export interface Upstream extends HostPort {
+  /** `http` takes absolute-URI requests and CONNECT, `socks5` (RFC 1928) takes connections only. */
+  readonly scheme: 'http' | 'socks5';
+  readonly credentials: Credentials | null;
+}
+
+export interface Credentials {
+  readonly user: string;
+  readonly password: string;
+}
+
+/** How a connection, or with `url-hash` a request, gets its upstream when there are several. */
+export const BALANCES = ['round-robin', 'least-conn', 'source-hash', 'url-hash'] as const;
+export type Balance = (typeof BALANCES)[number];
+
+/** What is done with TLS, and with what is neither HTTP nor TLS: through the upstream by CONNECT, past it, or nothing. */
+export const PASSAGES = ['connect', 'direct', 'close'] as const;
+export type Passage = (typeof PASSAGES)[number];
+
+/** What an HTTP service does beyond translating. */
+export interface HttpSettings {
+  /** Every request goes to this URL, but those whose Referer it is. */
+  readonly force: ForcedUrl | null;
+  /** Our name in the Via field (RFC 9110 section 7.6.3), and how a request that comes back is known; null: no Via. */
+  readonly via: string | null;
+  /** Tells the upstream the client's address in X-Forwarded-For. */
+  readonly forwardedFor: boolean;
+  /** Clients whose own X-Forwarded-For is kept and added to. */
+  readonly trust: readonly Cidr[];
+  /** A request for an upgrade: through CONNECT to its origin, or to the upstream as any request. */
+  readonly upgrade: 'connect' | 'pass';
+  /** Whether the Host field must resolve to the original destination, and what becomes of a request whose does not. */
+  readonly verifyHost: 'off' | 'address' | 'strict';
+}
+
 /** One row of the plan: where to listen, what to do, where to send. */
 export interface Service {
   /** For logs. */
   readonly name: string;
   /** Empty: the service is given its sockets (inetd, socket activation). */
   readonly listen: readonly Listen[];
-  /** `http` translates requests for an HTTP proxy, `relay` moves bytes. */
+  /** `http` looks at the first bytes, and translates HTTP for an HTTP proxy; `relay` moves bytes. */
   readonly mode: 'http' | 'relay';
-  /** null: the original destination. */
-  readonly upstream: HostPort | null;
-  /** Never connect past the upstream. */
+  /** Of a relay: where to; null is the original destination. */
+  readonly target: HostPort | null;
+  /** Proxies to go through. Empty: straight to the target, or the original destination. */
+  readonly upstreams: readonly Upstream[];
+  readonly balance: Balance;
+  /** Probe each upstream so often, in milliseconds; null: never. */
+  readonly check: number | null;
+  /** Never connect past the upstreams. */
   readonly proxyOnly: boolean;
-  readonly force: ForcedUrl | null;
+  /** The header of the PROXY protocol that connections to upstreams, or a relay's target, begin with. */
+  readonly proxyProtocol: 'v1' | 'v2' | null;
+  /** Of http mode: connections that are TLS. */
+  readonly tls: Passage;
+  /**
+   * What a CONNECT for TLS with an encrypted ClientHello asks for: the original address, or the name outside, which with
+   * a true one is that of who can decrypt it (RFC 9849). Browsers make every hello look like one.
+   */
+  readonly ech: 'address' | 'name';
+  /** Of http mode: connections that are neither HTTP nor TLS, and those whose client says nothing. */
+  readonly unknown: Passage;
+  readonly http: HttpSettings;
   /** Clients that may connect; null: all. */
   readonly allow: readonly Cidr[] | null;
   readonly limits: Limits;
@@ -75,8 +127,19 @@ export interface Plan {
   readonly exitIdle: number;
 }
 
+/**
+ * The hosts that a service connects to by name or address: its upstreams, and behind them its target. Addresses go by
+ * this order wherever they are handed on.
+ */
+export const hostsOf = ({ upstreams, target }: Service): readonly HostPort[] =>
+  target === null ? upstreams : [...upstreams, target];
+
+/** The service moves bytes to its end, and does nothing else. */
+export const isPlainRelay = ({ mode, upstreams, proxyProtocol }: Service): boolean =>
+  mode === 'relay' && upstreams.length === 0 && proxyProtocol === null;
+
 export const DEFAULT_LIMITS: Limits = {
-  firstByte: 60_000,
+  firstByte: 1000,
   head: 30_000,
   connect: 10_000,
   idle: 120_000,

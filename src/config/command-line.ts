@@ -93,3 +93,16 @@ const longForms = (options: readonly Option[], arg: string): string[] => {
   }
   return long;
 };
+
+export const isSet = ({ switches, values }: Arguments, { long }: Option): boolean =>
+  switches.has(long) || values.has(long);
+
+/** Reads a value; `what` is the option's name in messages. Throws UsageError. */
+export type Parse<T> = (what: string, text: string) => T;
+
+/** Every value of an option, in the order given. */
+export const all = <T>({ values }: Arguments, option: Option, parse: Parse<T>): T[] =>
+  (values.get(option.long) ?? []).map((text) => parse(optionName(option), text));
+
+/** The value of an option that takes one; undefined when it was not given. */
+export const only = <T>(args: Arguments, option: Option, parse: Parse<T>): T | undefined => all(args, option, parse)[0];

@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs';
-import { LOG_LEVELS } from '../plan.js';
+import { BALANCES, LOG_LEVELS } from '../plan.js';
 
 export const help = `\
 Usage: tproxy [options] proxyhost proxyport
        tproxy [options] -t [HOST PORT]
 
-Translates redirected HTTP requests for the HTTP proxy at proxyhost proxyport.
+Sends redirected connections through the HTTP proxy at proxyhost proxyport: HTTP
+requests translated for it, TLS by CONNECT; other protocols go past it.
 With -t, relays TCP bytes as they are. Ports are numbers or service names.
 
 Where connections come from
@@ -23,9 +24,36 @@ Where they go
   -t, --transparent     relay bytes to HOST PORT, or without them to the
                         original destination
   -p, --proxy-only      never connect past the proxy. Without it, the original
-                        destination takes over when the proxy can't be reached
+                        destination takes over when no proxy can be reached
+  --tls PASSAGE         TLS: connect (the default: through the proxy, by the
+                        name in it), direct (past it) or close
+  --ech HOW             TLS whose name may be encrypted, as that of browsers: by
+                        its address (the default), or by the name outside it
+  --unknown PASSAGE     neither HTTP nor TLS, or the server speaks first: direct
+                        (the default), connect (the default with -p) or close
+
+Proxies
+  --upstream URL        another proxy; repeatable. HOST:PORT, http://HOST:PORT,
+                        or socks5://HOST:PORT for all but HTTP requests, each
+                        with user:password@ in front of HOST if needed
+  --balance HOW         ${BALANCES.join(', ')}
+                        (default: ${BALANCES[0]})
+  --check SECONDS       try to connect to each proxy so often
+  --proxy-auth FILE     user:password for the proxies, in FILE's first line
+  --proxy-protocol V    begin connections with a PROXY header: v1 or v2
+
+HTTP
   -f, --force URL       send every request to URL, but not those whose Referer
                         is URL
+  --upgrade HOW         requests for web sockets and the like: connect (through
+                        CONNECT, the default) or pass (as any other request)
+  --via NAME            our name in Via (default: made for this command line)
+  --no-via              no Via; loops through us are not known by it then
+  --forwarded-for       tell the proxy the client's address in X-Forwarded-For
+  --trust ACL           keep what these clients say in it; repeatable
+  --verify-host HOW     Host must resolve to the original destination, or else
+                        that address goes into the URL (HOW is address) or the
+                        request is refused (strict)
 
 How it runs
   -d, --foreground      don't become a daemon; log to standard error
@@ -38,7 +66,8 @@ How it runs
 Limits
   --connect-timeout SECONDS   for a connect to the proxy or origin (default: 10)
   --idle SECONDS              without a byte either way (default: 120)
-  --first-byte SECONDS        until a client's first byte (default: 60)
+  --first-byte SECONDS        until a client's first byte; then the server is to
+                              speak first (default: 1)
   --head-timeout SECONDS      for one request head to arrive (default: 30)
   --head-bytes BYTES          of one request head (default: 65536)
 
@@ -50,6 +79,7 @@ Examples
     iptables -t nat -A PREROUTING -i lan0 -p tcp --dport 80 \\
       -j REDIRECT --to-ports 8081
     tproxy -s 8081 -r nobody -l /var/log/tproxy.log squid.example.net 3128
+  Port 443 too: one more such rule with --dport 443.
   The same from inetd, one line of /etc/inetd.conf:
     8081 stream tcp nowait nobody /usr/bin/tproxy tproxy squid.example.net 3128
   A plain TCP relay, in the foreground:

@@ -1,50 +1,54 @@
 import { resolve } from 'node:path';
 import { bracketed } from '../address.js';
-import { DEFAULT_LIMITS, type HostPort, type Limits, type Listen, type Plan, type Service } from '../plan.js';
+import { EX, Failure } from '../failure.js';
+import {
+  BALANCES,
+  DEFAULT_LIMITS,
+  type HostPort,
+  type HttpSettings,
+  type Limits,
+  type Listen,
+  LOG_LEVELS,
+  PASSAGES,
+  type Plan,
+  type Service,
+  type Upstream,
+} from '../plan.js';
 import { parseAcl } from './acl.js';
-import { type Arguments, type Option, optionName, type Request, readArguments } from './command-line.js';
+import {
+  type Arguments,
+  all,
+  isSet,
+  only,
+  optionName,
+  type Parse,
+  type Request,
+  readArguments,
+} from './command-line.js';
 import { help, version } from './help.js';
 import { parseHost } from './host.js';
+import { OPTIONS, refuseContradictions } from './options.js';
 import { parsePort } from './ports.js';
+import { ownPseudonym } from './pseudonym.js';
+import { flawOf, parseUpstream, readCredentials } from './upstream.js';
 import { quoted, UsageError } from './usage-error.js';
-import { parseForcedUrl, parseInteger, parseLogLevel, parseSeconds, parseUser } from './values.js';
-
-/** The options of transproxy 1.6 under its letters, and ours beside them under long names. */
-export const OPTIONS = {
-  server: { long: 'server', short: 's', takes: 'many' },
-  bind: { long: 'bind', short: 'b', takes: 'one' },
-  user: { long: 'user', short: 'r', takes: 'one' },
-  transparent: { long: 'transparent', short: 't', takes: 'switch' },
-  proxyOnly: { long: 'proxy-only', short: 'p', takes: 'switch' },
-  force: { long: 'force', short: 'f', takes: 'one' },
-  allow: { long: 'allow', short: 'a', takes: 'many' },
-  log: { long: 'log', short: 'l', takes: 'one' },
-  foreground: { long: 'foreground', short: 'd', takes: 'switch' },
-  pidFile: { long: 'pid-file', short: 'P', takes: 'one' },
-  workers: { long: 'workers', short: 'w', takes: 'one' },
-  logLevel: { long: 'log-level', takes: 'one' },
-  exitIdle: { long: 'exit-idle', takes: 'one' },
-  firstByte: { long: 'first-byte', takes: 'one' },
-  headTimeout: { long: 'head-timeout', takes: 'one' },
-  headBytes: { long: 'head-bytes', takes: 'one' },
-  connectTimeout: { long: 'connect-timeout', takes: 'one' },
-  idle: { long: 'idle', takes: 'one' },
-  version: { long: 'version', short: 'v', takes: 'switch' },
-  help: { long: 'help', short: 'h', takes: 'switch' },
-} as const satisfies Record<string, Option>;
+import { parseForcedUrl, parseInteger, parseOneOf, parsePseudonym, parseSeconds, parseUser } from './values.js';
 
 /** RFC 9112 section 3 wants room for a request line of 8000 octets. */
 const LEAST_HEAD_BYTES = 8 * 1024;
 const MOST_HEAD_BYTES = 1024 * 1024;
 const MOST_WORKERS = 1024;
 
-/** Reads a command line in transproxy's dialect. Throws UsageError. */
+/**
+ * Reads a command line in transproxy's dialect, and the files that it takes values from.
+ * @throws UsageError, or Failure for a file
+ */
 export const parseTransproxy = (argv: readonly string[]): Request => {
   const args = readArguments(Object.values(OPTIONS), argv);
   if (isSet(args, OPTIONS.help)) return { kind: 'print', text: help };
   if (isSet(args, OPTIONS.version)) return { kind: 'print', text: version() };
 
-  const service = readService(args);
+  const service = readService(args, argv);
   refuseContradictions(args, service);
   const plan: Plan = {
     services: [service],
@@ -53,34 +57,48 @@ export const parseTransproxy = (argv: readonly string[]): Request => {
     pidFile: only(args, OPTIONS.pidFile, absolutePath) ?? null,
     foreground: isSet(args, OPTIONS.foreground),
     workers: only(args, OPTIONS.workers, (what, text) => parseInteger(what, text, 1, MOST_WORKERS)) ?? null,
-    logLevel: only(args, OPTIONS.logLevel, parseLogLevel) ?? 'info',
+    logLevel: only(args, OPTIONS.logLevel, parseOneOf(...LOG_LEVELS)) ?? 'info',
     exitIdle: only(args, OPTIONS.exitIdle, parseSeconds) ?? 60_000,
   };
   return { kind: 'plan', plan };
 };
 
-const readService = (args: Arguments): Service => {
+const readService = (args: Arguments, argv: readonly string[]): Service => {
   const mode = isSet(args, OPTIONS.transparent) ? 'relay' : 'http';
-  const upstream = mode === 'relay' ? readTarget(args.positionals) : readProxy(args.positionals);
-  const to = upstream ? `${bracketed(upstream.host)}:${upstream.port}` : 'original destination';
+  const target = mode === 'relay' ? readTarget(args.positionals) : null;
+  const upstreams = readUpstreams(args, mode === 'http' ? readProxy(args.positionals) : null);
+  if (mode === 'http') refuseWithoutHttpProxy(upstreams);
+  const proxyOnly = isSet(args, OPTIONS.proxyOnly);
   const allow = all(args, OPTIONS.allow, parseAcl);
   return {
-    name: `${mode} to ${to}`,
+    name: mode === 'http' ? `http to ${names(upstreams)}` : relayName(target, upstreams),
     listen: readListen(args),
     mode,
-    upstream,
-    proxyOnly: isSet(args, OPTIONS.proxyOnly),
-    force: only(args, OPTIONS.force, parseForcedUrl) ?? null,
+    target,
+    upstreams,
+    balance: only(args, OPTIONS.balance, parseOneOf(...BALANCES)) ?? 'round-robin',
+    check: only(args, OPTIONS.check, parseSeconds) ?? null,
+    proxyOnly,
+    proxyProtocol: only(args, OPTIONS.proxyProtocol, parseOneOf('v1', 'v2')) ?? null,
+    tls: only(args, OPTIONS.tls, parseOneOf(...PASSAGES)) ?? 'connect',
+    ech: only(args, OPTIONS.ech, parseOneOf('address', 'name')) ?? 'address',
+    unknown: only(args, OPTIONS.unknown, parseOneOf(...PASSAGES)) ?? (proxyOnly ? 'connect' : 'direct'),
+    http: readHttpSettings(args, mode === 'http' ? argv : null),
     allow: allow.length > 0 ? allow : null,
     limits: readLimits(args),
   };
 };
 
-const readProxy = ([host, port, extra]: readonly string[]): HostPort => {
-  if (host === undefined) throw new UsageError('proxyhost and proxyport are missing');
+const readProxy = ([host, port, extra]: readonly string[]): Upstream | null => {
+  if (host === undefined) return null;
   if (port === undefined) throw new UsageError(`proxyport is missing behind proxyhost ${quoted(host)}`);
   if (extra !== undefined) throw new UsageError(`too many arguments: ${quoted(extra)} behind proxyhost and proxyport`);
-  return { host: parseHost('proxyhost', host), port: parsePort('proxyport', port) };
+  return {
+    scheme: 'http',
+    host: parseHost('proxyhost', host),
+    port: parsePort('proxyport', port),
+    credentials: null,
+  };
 };
 
 const readTarget = ([host, port, extra]: readonly string[]): HostPort | null => {
@@ -91,6 +109,45 @@ const readTarget = ([host, port, extra]: readonly string[]): HostPort | null => 
   return { host: parseHost(`${option}: HOST`, host), port: parsePort(`${option}: PORT`, port) };
 };
 
+/** All upstreams, `first` before the others. */
+const readUpstreams = (args: Arguments, first: Upstream | null): Upstream[] => {
+  const given = all(args, OPTIONS.upstream, parseUpstream);
+  const upstreams = first === null ? given : [first, ...given];
+  const known = upstreams.map(label);
+  const twice = known.find((name, i) => known.indexOf(name) < i);
+  if (twice !== undefined) throw new UsageError(`the upstream ${twice} is given twice`);
+
+  const shared = only(args, OPTIONS.proxyAuth, readCredentials);
+  if (shared === undefined) return upstreams;
+  return upstreams.map((upstream) => {
+    if (upstream.credentials !== null) return upstream;
+    const flaw = flawOf(shared, upstream.scheme);
+    if (flaw === null) return { ...upstream, credentials: shared };
+    const what = `${optionName(OPTIONS.proxyAuth)}: the user name and password`;
+    throw new Failure(`${what} ${flaw} (for upstream ${label(upstream)})`, EX.NOINPUT);
+  });
+};
+
+const refuseWithoutHttpProxy = (upstreams: readonly Upstream[]): void => {
+  if (upstreams.some(({ scheme }) => scheme === 'http')) return;
+  if (upstreams.length === 0) throw new UsageError('proxyhost and proxyport are missing');
+  throw new UsageError(
+    'HTTP requests need an HTTP proxy, as proxyhost and proxyport or --upstream HOST:PORT: ' +
+      'socks5:// takes other connections only',
+  );
+};
+
+/** How logs name an upstream: its credentials never appear. */
+const label = ({ scheme, host, port }: Upstream): string =>
+  `${scheme === 'http' ? '' : `${scheme}://`}${bracketed(host)}:${port}`;
+
+const names = (upstreams: readonly Upstream[]): string => upstreams.map(label).join(', ');
+
+const relayName = (target: HostPort | null, upstreams: readonly Upstream[]): string => {
+  const to = target === null ? 'original destination' : `${bracketed(target.host)}:${target.port}`;
+  return `relay to ${to}${upstreams.length > 0 ? ` through ${names(upstreams)}` : ''}`;
+};
+
 const readListen = (args: Arguments): Listen[] => {
   const host = only(args, OPTIONS.bind, parseHost) ?? null;
   const ports = all(args, OPTIONS.server, parsePort);
@@ -98,6 +155,19 @@ const readListen = (args: Arguments): Listen[] => {
   if (twice !== undefined) throw new UsageError(`${optionName(OPTIONS.server)}: port ${twice} is given twice`);
   return ports.map((port) => ({ host, port }));
 };
+
+/** `argv` makes our name in Via; null where there is no HTTP. */
+const readHttpSettings = (args: Arguments, argv: readonly string[] | null): HttpSettings => ({
+  force: only(args, OPTIONS.force, parseForcedUrl) ?? null,
+  via:
+    argv === null || isSet(args, OPTIONS.noVia)
+      ? null
+      : (only(args, OPTIONS.via, parsePseudonym) ?? ownPseudonym(argv)),
+  forwardedFor: isSet(args, OPTIONS.forwardedFor),
+  trust: all(args, OPTIONS.trust, parseAcl),
+  upgrade: only(args, OPTIONS.upgrade, parseOneOf('connect', 'pass')) ?? 'connect',
+  verifyHost: only(args, OPTIONS.verifyHost, parseOneOf('address', 'strict')) ?? 'off',
+});
 
 const readLimits = (args: Arguments): Limits => {
   const idle = only(args, OPTIONS.idle, parseSeconds) ?? DEFAULT_LIMITS.idle;
@@ -112,29 +182,5 @@ const readLimits = (args: Arguments): Limits => {
       DEFAULT_LIMITS.headBytes,
   };
 };
-
-const refuseContradictions = (args: Arguments, { listen, mode, upstream }: Service): void => {
-  const refuse = (option: Option, why: string) => {
-    if (isSet(args, option)) throw new UsageError(`${optionName(option)} ${why}`);
-  };
-  if (listen.length === 0) refuse(OPTIONS.bind, `needs ${optionName(OPTIONS.server)}`);
-  else refuse(OPTIONS.exitIdle, `is for sockets of inetd or systemd, not for ${optionName(OPTIONS.server)}`);
-
-  if (mode === 'http') return;
-  const relay = optionName(OPTIONS.transparent);
-  if (upstream === null) refuse(OPTIONS.proxyOnly, `contradicts ${relay} without HOST PORT, which has no proxy`);
-  for (const option of [OPTIONS.force, OPTIONS.firstByte, OPTIONS.headTimeout, OPTIONS.headBytes]) {
-    refuse(option, `is for HTTP, which ${relay} doesn't look at`);
-  }
-};
-
-const isSet = ({ switches, values }: Arguments, { long }: Option): boolean => switches.has(long) || values.has(long);
-
-type Parse<T> = (what: string, text: string) => T;
-
-const all = <T>({ values }: Arguments, option: Option, parse: Parse<T>): T[] =>
-  (values.get(option.long) ?? []).map((text) => parse(optionName(option), text));
-
-const only = <T>(args: Arguments, option: Option, parse: Parse<T>): T | undefined => all(args, option, parse)[0];
 
 const absolutePath: Parse<string> = (_, text) => resolve(text);

@@ -1,4 +1,5 @@
-import { type ForcedUrl, LOG_LEVELS, type LogLevel } from '../plan.js';
+import type { ForcedUrl } from '../plan.js';
+import type { Parse } from './command-line.js';
 import { quoted, UsageError } from './usage-error.js';
 
 // Each of these reads one option's value; `what` is the option's name in messages. All throw UsageError.
@@ -21,10 +22,19 @@ export const parseSeconds = (what: string, text: string): number => {
   throw new UsageError(`${what}: ${quoted(text)} is not a number of seconds from 0.001 to ${MOST_SECONDS}`);
 };
 
-export const parseLogLevel = (what: string, text: string): LogLevel => {
-  const level = LOG_LEVELS.find((known) => known === text);
-  if (level) return level;
-  throw new UsageError(`${what}: ${quoted(text)} is none of ${LOG_LEVELS.join(', ')}`);
+/** One of some words. */
+export const parseOneOf =
+  <T extends string>(...words: readonly T[]): Parse<T> =>
+  (what, text) => {
+    const word = words.find((known) => known === text);
+    if (word !== undefined) return word;
+    throw new UsageError(`${what}: ${quoted(text)} is none of ${words.join(', ')}`);
+  };
+
+/** A pseudonym in Via, which is a token (RFC 9110 sections 5.6.2 and 7.6.3). */
+export const parsePseudonym = (what: string, text: string): string => {
+  if (/^[!#$%&'*+.^_`|~0-9a-z-]{1,255}$/i.test(text)) return text;
+  throw new UsageError(`${what}: ${quoted(text)} is not a name of letters, digits, dots and hyphens`);
 };
 
 /** A user's name or `#uid`. Whether the user exists is seen when the privileges are dropped. */

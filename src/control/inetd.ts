@@ -3,11 +3,13 @@ import { allocateCounters, CounterRow } from '../counters.js';
 import { AccessEntries } from '../data/access-entries.js';
 import { admit } from '../data/connection.js';
 import { Loop } from '../data/loop.js';
-import { type Reporter, Site } from '../data/site.js';
-import { LOG_LEVELS, type LogLevel, type Plan, type Service } from '../plan.js';
+import { Names } from '../data/names.js';
+import { Site, type Thread } from '../data/site.js';
+import { EX, Failure } from '../failure.js';
+import { isPlainRelay, LOG_LEVELS, type LogLevel, type Plan, type Service } from '../plan.js';
 import { adoptFd, replaceFd } from '../sys/process.js';
 import { peerAddress } from '../sys/socket.js';
-import { resolveUpstream } from './resolve.js';
+import { resolveService } from './resolve.js';
 
 /** Pipes for both directions. */
 const PIPES = 2;
@@ -18,18 +20,16 @@ const PIPES = 2;
  */
 export const serveConnection = async (plan: Plan, fd: number): Promise<void> => {
   const service = plan.services[0] as Service;
-  const upstreams = service.upstream === null ? [] : await resolveUpstream(service.upstream);
+  if (service.http.verifyHost !== 'off') {
+    const why = "--verify-host looks names up while it serves: that needs -s (--server), or inetd's wait";
+    throw new Failure(why, EX.USAGE);
+  }
+  const { addresses, problems } = await resolveService(service);
   if (plan.user !== null) {
     const { dropPrivileges, findUser } = await import('./privileges.js');
     dropPrivileges(findUser(plan.user));
   }
-  const translate =
-    service.mode === 'http'
-      ? (
-          (relay) => (link: ConstructorParameters<typeof relay>[0]) =>
-            new relay(link)
-        )((await import('../data/http-relay.js')).HttpRelay)
-      : null;
+  const parts = isPlainRelay(service) ? null : (await import('../data/parts.js')).parts;
   adoptFd(fd);
   keepStrayBytesOff(fd);
 
@@ -39,22 +39,27 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     lines += more;
   });
   const most = LOG_LEVELS.indexOf(plan.logLevel);
-  const reporter: Reporter = {
-    verbose: plan.logLevel === 'debug',
-    log: (level, message) => {
-      if (LOG_LEVELS.indexOf(level) <= most) messages.push([level, message]);
-    },
-    access: plan.accessLog === null ? null : (entry) => entries.add(entry),
-    unreachable: () => {},
-  };
   const loop = new Loop(PIPES);
-  const connections = new Set<never>();
-  const counters = new CounterRow(allocateCounters(1), 0);
+  const thread: Thread = {
+    loop,
+    reporter: {
+      verbose: plan.logLevel === 'debug',
+      log: (level, message) => {
+        if (LOG_LEVELS.indexOf(level) <= most) messages.push([level, message]);
+      },
+      access: plan.accessLog === null ? null : (entry) => entries.add(entry),
+      unreachable: () => {},
+    },
+    counters: new CounterRow(allocateCounters(1), 0),
+    connections: new Set(),
+    names: new Names(() => {}),
+    onClosed: () => loop.stop(),
+  };
+  for (const { message } of problems) thread.reporter.log('warn', message);
   // Which of several upstream addresses comes first must differ between processes as it does between connections.
-  const site = new Site(0, service, loop, reporter, counters, connections, translate, upstreams, process.pid);
-  site.onClosed = () => loop.stop();
+  const site = new Site(0, service, thread, parts, addresses, process.pid);
   admit(site, fd, peerAddress(fd));
-  if (connections.size > 0) loop.run();
+  if (thread.connections.size > 0) loop.run();
   entries.flush();
 
   if (lines !== '' && plan.accessLog !== null) {

@@ -5,10 +5,12 @@ export interface SignalHandlers {
   dump(): void;
 }
 
-/** TERM and INT stop, HUP reopens the logs, USR2 dumps the connections. Each runs on the main thread's event loop. */
+/** TERM and INT stop, HUP and USR1 reopen the logs, USR2 dumps the connections. Each runs on the main thread's event loop. */
 export const handleSignals = (handlers: SignalHandlers): void => {
   process.on('SIGTERM', () => handlers.stop('SIGTERM'));
   process.on('SIGINT', () => handlers.stop('SIGINT'));
   process.on('SIGHUP', () => handlers.reopen());
+  // Without a handler it would open Node's inspector.
+  process.on('SIGUSR1', () => handlers.reopen());
   process.on('SIGUSR2', () => handlers.dump());
 };

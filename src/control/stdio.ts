@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import { formatAddress } from '../address.js';
 import { EX, Failure } from '../failure.js';
 import type { HostPort, Limits } from '../plan.js';
-import { resolveUpstream } from './resolve.js';
+import { resolveHostPort } from './resolve.js';
 
 /**
  * Relays stdin and stdout to a target, as nc(1) does, and waits for good as it does: behind a ProxyCommand of ssh silence
@@ -13,7 +13,7 @@ import { resolveUpstream } from './resolve.js';
  */
 export const relayStdio = async (target: HostPort, limits: Limits): Promise<void> => {
   const failures: string[] = [];
-  for (const address of await resolveUpstream(target)) {
+  for (const address of await resolveHostPort(target)) {
     const socket = connect({ host: address.ip, port: address.port, allowHalfOpen: true, noDelay: true });
     try {
       await new Promise<void>((connected, failed) => {

@@ -1,21 +1,23 @@
 import { availableParallelism } from 'node:os';
-import { formatAddress, sameAddress, type UpstreamAddress } from '../address.js';
 import { allocateCounters, total } from '../counters.js';
-import { EX, Failure } from '../failure.js';
+import { EX } from '../failure.js';
 import type { Report } from '../messages.js';
-import type { HostPort, Plan } from '../plan.js';
+import { allocateOwnSockets } from '../own-sockets.js';
+import type { Plan } from '../plan.js';
 import { AccessLog } from './access-log.js';
 import { announceReady, isDaemon } from './daemonize.js';
+import { Hosts } from './hosts.js';
 import { type Budget, raiseDescriptorLimit, shareDescriptors } from './limits.js';
 import { adoptListeners, type Listening, openListeners } from './listen.js';
 import { type Log, openLog } from './log.js';
+import { NameCache } from './name-cache.js';
 import { removePidFile, writePidFile } from './pid-file.js';
 import { dropPrivileges, findUser } from './privileges.js';
-import { resolveUpstream } from './resolve.js';
+import { startProbes } from './probes.js';
 import { handleSignals } from './signals.js';
 import { checkWorkersLoadable, Workers } from './workers.js';
 
-/** How often upstreams' names are looked up again while there is traffic, in ms. */
+/** How often hosts' names are looked up again while there is traffic, in ms. */
 const RESOLVE_INTERVAL = 10_000;
 
 /** After a failed connect they are looked up at once, but not more often than this. */
@@ -31,7 +33,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   const log = openLog(logsToStderr(plan, inherited) ? 'stderr' : 'syslog', plan.logLevel);
   const budget = shareDescriptors(raiseDescriptorLimit(), workerCount);
   const user = plan.user === null ? null : findUser(plan.user);
-  const upstreams = await resolveUpstreams(plan);
+  const hosts = await Hosts.resolve(plan, log);
   const listening =
     inherited.length > 0 ? adoptListeners(inherited, workerCount) : await openListeners(plan, workerCount);
   const accessLog = plan.accessLog === null ? null : new AccessLog(plan.accessLog, user);
@@ -46,7 +48,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   checkWorkersLoadable();
 
   const counters = allocateCounters(workerCount);
-  const server = new Server(plan, log, accessLog, counters, upstreams);
+  const server = new Server(plan, log, accessLog, counters, hosts);
   await server.startWorkers(listening, budget);
   handleSignals(server);
   process.on('uncaughtException', (error) => server.onDefect(error));
@@ -61,9 +63,6 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
 const logsToStderr = (plan: Plan, inherited: readonly number[]): boolean =>
   plan.foreground || (inherited.length > 0 && !inherited.includes(0));
 
-const resolveUpstreams = (plan: Plan): Promise<UpstreamAddress[][]> =>
-  Promise.all(plan.services.map(({ upstream }) => (upstream === null ? [] : resolveUpstream(upstream))));
-
 class Server {
   readonly ended: Promise<number>;
   readonly #plan: Plan;
@@ -71,27 +70,21 @@ class Server {
   readonly #accessLog: AccessLog | null;
   readonly #counters: SharedArrayBuffer;
   readonly #workers: Workers;
-  /** By service, as the workers have them. */
-  readonly #upstreams: UpstreamAddress[][];
+  readonly #hosts: Hosts;
+  readonly #names = new NameCache();
   #resolvedAt = Date.now();
   #acceptedThen = 0;
   #end: (code: number) => void = () => {};
   #ending = false;
 
-  constructor(
-    plan: Plan,
-    log: Log,
-    accessLog: AccessLog | null,
-    counters: SharedArrayBuffer,
-    upstreams: UpstreamAddress[][],
-  ) {
+  constructor(plan: Plan, log: Log, accessLog: AccessLog | null, counters: SharedArrayBuffer, hosts: Hosts) {
     this.#plan = plan;
     this.#log = log;
     this.#accessLog = accessLog;
     this.#counters = counters;
-    this.#upstreams = upstreams;
+    this.#hosts = hosts;
     this.#workers = new Workers({
-      onReport: (report) => this.#onReport(report),
+      onReport: (report, worker) => this.#onReport(report, worker),
       onDeath: (reason) => this.#onDeath(reason),
     });
     this.ended = new Promise((settle) => {
@@ -100,16 +93,18 @@ class Server {
   }
 
   async startWorkers({ handles }: Listening, budget: Budget): Promise<void> {
+    const ownSockets = allocateOwnSockets();
     await Promise.all(
       handles.map((listeners, index) =>
         this.#workers.start({
           index,
           plan: this.#plan,
           listeners,
-          upstreams: this.#upstreams,
+          addresses: this.#hosts.addresses,
           maxConnections: budget.connections,
           maxPipes: budget.pipes,
           counters: this.#counters,
+          ownSockets,
         }),
       ),
     );
@@ -119,6 +114,11 @@ class Server {
       if (accepted > this.#acceptedThen) void this.#resolveAgain();
       this.#acceptedThen = accepted;
     }, RESOLVE_INTERVAL);
+    startProbes(this.#plan, {
+      log: this.#log,
+      addressesOf: (service, upstream) => this.#hosts.addresses[service]?.[upstream] ?? [],
+      onHealth: (service, upstream, up) => this.#workers.tell({ kind: 'health', service, upstream, up }),
+    });
   }
 
   stop(signal: string): void {
@@ -129,7 +129,7 @@ class Server {
   reopen(): void {
     const problem = this.#accessLog?.reopen() ?? null;
     if (problem !== null) this.#log.write('error', problem);
-    else this.#log.write('info', 'SIGHUP: logs reopened');
+    else this.#log.write('info', 'logs reopened');
   }
 
   dump(): void {
@@ -162,7 +162,7 @@ class Server {
     );
   }
 
-  #onReport(report: Exclude<Report, { kind: 'ready' }>): void {
+  #onReport(report: Exclude<Report, { kind: 'ready' }>, worker: number): void {
     switch (report.kind) {
       case 'log':
         this.#log.write(report.level, report.message);
@@ -177,29 +177,22 @@ class Server {
         return;
       case 'unreachable':
         if (Date.now() - this.#resolvedAt >= RESOLVE_PAUSE) void this.#resolveAgain();
+        return;
+      case 'resolve':
+        void this.#answer(report.name, worker);
     }
   }
 
   async #resolveAgain(): Promise<void> {
     this.#resolvedAt = Date.now();
-    await Promise.all(
-      this.#plan.services.map(({ upstream }, service) => upstream && this.#resolveService(upstream, service)),
-    );
+    await this.#hosts.refresh((service, host, addresses) => {
+      this.#workers.tell({ kind: 'addresses', service, host, addresses });
+    });
   }
 
-  async #resolveService(upstream: HostPort, service: number): Promise<void> {
-    try {
-      const addresses = await resolveUpstream(upstream);
-      const known = this.#upstreams[service] ?? [];
-      if (addresses.length === known.length && addresses.every((a, i) => sameAddress(a, known[i] as UpstreamAddress)))
-        return;
-      this.#upstreams[service] = addresses;
-      this.#log.write('info', `${upstream.host} is ${addresses.map(formatAddress).join(', ')} now`);
-      this.#workers.tell({ kind: 'upstream', service, addresses });
-    } catch (error) {
-      if (!(error instanceof Failure)) throw error;
-      this.#log.write('warn', `${error.message}; its last addresses stay in use`);
-    }
+  async #answer(name: string, worker: number): Promise<void> {
+    const ips = await this.#names.lookup(name);
+    this.#workers.tellOne(worker, { kind: 'resolved', name, ips });
   }
 
   /** Whatever is wrong with the main thread, the workers must not go on without it. */

@@ -20,7 +20,8 @@ export const checkWorkersLoadable = (): void => {
 
 /** What the control plane does with what workers say. */
 export interface WorkersOwner {
-  onReport(report: Exclude<Report, { kind: 'ready' }>): void;
+  /** `worker` is the index of who says it. */
+  onReport(report: Exclude<Report, { kind: 'ready' }>, worker: number): void;
   /** A worker ended that was not told to. There is no half daemon: the process must end. */
   onDeath(reason: string): void;
 }
@@ -57,7 +58,7 @@ export class Workers {
       };
       worker.on('message', (report: Report) => {
         if (report.kind === 'ready') ready();
-        else this.#owner.onReport(report);
+        else this.#owner.onReport(report, start.index);
       });
       worker.on('error', (error) => die(error.stack ?? error.message));
       const ended = new Promise<void>((resolve) => {
@@ -66,16 +67,21 @@ export class Workers {
           die(`ended with code ${code}`);
         });
       });
-      this.#running.push({ worker, wakeFd, ended });
+      this.#running[start.index] = { worker, wakeFd, ended };
     });
   }
 
   /** Posts a command to every worker. */
   tell(command: Command): void {
-    for (const { worker, wakeFd } of this.#running) {
-      worker.postMessage(command);
-      raiseEventfd(wakeFd);
-    }
+    for (const index of this.#running.keys()) this.tellOne(index, command);
+  }
+
+  /** Posts a command to the worker of this index. */
+  tellOne(index: number, command: Command): void {
+    const running = this.#running[index];
+    if (running === undefined) return;
+    running.worker.postMessage(command);
+    raiseEventfd(running.wakeFd);
   }
 
   /**

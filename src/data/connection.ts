@@ -1,19 +1,24 @@
 import {
   type ClientAddress,
+  type End,
   formatAddress,
+  formatEnd,
   type OriginalDestination,
   type SocketAddress,
   sameAddress,
 } from '../address.js';
-import type { LogLevel } from '../plan.js';
+import type { LogLevel, Passage } from '../plan.js';
 import { SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
 import { localAddress, originalDestination, receive, resetOnClose, shutdownSend } from '../sys/socket.js';
-import { Dial, type Dialer } from './dial.js';
+import type { Detected } from './detect.js';
 import { Endpoint } from './endpoint.js';
 import type { HttpLink, HttpRelay } from './http-relay.js';
 import { type Runnable, SCRATCH_SIZE } from './loop.js';
-import { ENDED, FAILED, MORE, Pump } from './pump.js';
+import { type Closed, type Opened, type Opener, Opening, type Way } from './opening.js';
+import type { Parts } from './parts.js';
+import type { Member } from './pool.js';
+import { ENDED, FAILED, type Filter, MORE, Pump } from './pump.js';
 import type { Site } from './site.js';
 import type { Timed } from './timers.js';
 
@@ -23,13 +28,16 @@ const LINGER = 2000;
 /** The same in bytes: what it may send meanwhile, to be thrown away. */
 const LINGER_BYTES = 1024 * 1024;
 
+const NOTHING = Buffer.alloc(0);
+
 /**
  * One client's connection, from accept to close. It owns both sockets, and nobody else closes them.
  *
- * A relay dials first and then pumps both ways. In http mode an HttpRelay filters both pumps and says when to dial.
- * Ends of stream pass on each way for itself, and a reset passes on.
+ * A relay opens its way first and then pumps both ways. In http mode the first bytes say what it is (detect.ts): HTTP
+ * gets an HttpRelay, which filters both pumps and says which ways to open; everything else gets a way by the service's
+ * passage for it, and is pumped. Ends of stream pass on each way for itself, and a reset passes on.
  */
-export class Connection implements Runnable, Timed, Dialer, HttpLink {
+export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   deadline: number;
   tick = Number.POSITIVE_INFINITY;
   readonly original: OriginalDestination | null;
@@ -40,9 +48,14 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
   #lastActive: number;
   #upstream: Endpoint | null = null;
   #upstreamAddress: SocketAddress | null = null;
-  #dial: Dial | null = null;
-  /** The way goes, or tries to go, past the upstream. */
+  #member: Member | null = null;
+  #opening: Opening | null = null;
+  /** The way goes, or tries to go, past all upstreams. */
   #direct = false;
+  /** What the access log calls the end of a way that is not HTTP's. */
+  #destination: string | null = null;
+  /** The client's first bytes, until they say what it speaks; null from then on, and in a relay. */
+  #first: Buffer | null = null;
   #http: HttpRelay | null = null;
   #toUpstreamEnded = false;
   #toClientEnded = false;
@@ -59,85 +72,239 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
     fd: number,
     readonly clientAddress: ClientAddress | null,
   ) {
-    const { loop, service, counters } = site;
+    const { loop, service, thread } = site;
     this.#client = new Endpoint(loop, fd, this, true);
     this.#opened = loop.now;
     this.#lastActive = loop.now;
     this.toUpstream = new Pump(loop, this.#client, null);
     this.toClient = new Pump(loop, null, this.#client);
     // A relay to a fixed target has no use for it, and saves two system calls.
-    this.original = service.mode === 'relay' && service.upstream !== null ? null : this.#findOriginal();
+    this.original = service.target !== null ? null : this.#findOriginal();
     this.deadline = loop.now + (service.mode === 'http' ? service.limits.firstByte : service.limits.idle);
     loop.timers.watch(this);
-    site.connections.add(this);
-    counters.add('accepted', 1);
-    counters.add('open', 1);
+    thread.connections.add(this);
+    thread.counters.add('accepted', 1);
+    thread.counters.add('open', 1);
   }
 
   start(): void {
-    const { translate, service } = this.site;
-    const { upstream } = service;
-    if (translate !== null) this.#http = translate(this);
-    else if (upstream !== null) this.dialUpstream();
-    else if (this.original !== null) this.#dialDirect();
-    else {
-      this.#log('warn', 'no original destination: the connection was not redirected here, so there is nowhere to go');
-      this.#reset();
+    const { service } = this.site;
+    if (service.mode === 'http') {
+      this.#first = NOTHING;
+      this.toUpstream.filter = this;
+      this.toUpstream.unseen = 0;
+      return;
     }
+    const end = service.target ?? this.#originalEnd();
+    if (end === null) {
+      this.#giveUp('no original destination: the connection was not redirected here, so there is nowhere to go');
+      return;
+    }
+    this.#destination = formatEnd(end);
+    if (service.upstreams.length === 0) this.#openDirect();
+    else this.#openTunnel(end);
   }
 
-  dialUpstream(): void {
-    const { site } = this;
-    this.#dial = new Dial(site.loop, site.nextUpstreams(), site.service.limits.connect, this);
+  // The client's first bytes, in http mode.
+
+  onBytes(bytes: Buffer, count: number): void {
+    const first = Buffer.concat([this.#first ?? NOTHING, bytes.subarray(0, count)]);
+    this.#first = first;
+    const detected = (this.site.parts as Parts).detect(first, 0, first.length);
+    if (detected.kind !== 'incomplete') this.#onDetected(detected);
+    else if (first.length === count) this.#watchUntil(this.site.loop.now + this.site.service.limits.head);
   }
 
-  #dialDirect(): void {
-    const { site } = this;
+  onPassed(): void {}
+
+  onEnd(): void {
+    // Too few bytes to say what they are, and there will be no more.
+    if (this.#first !== null && this.#first.length > 0) this.#onDetected({ kind: 'unknown' });
+  }
+
+  #onDetected(detected: Detected): void {
+    const { service, parts } = this.site;
+    const { toUpstream } = this;
+    const first = this.#first as Buffer;
+    toUpstream.filter = null;
+    if (detected.kind === 'http') {
+      this.#first = null;
+      this.#http = (parts as Parts).relay(this);
+      this.#http.begin(first);
+      // The time for a first byte is over; those that follow are headDeadline's, the opening's, and this one.
+      this.#active();
+      return;
+    }
+    toUpstream.unseen = Number.POSITIVE_INFINITY;
+    toUpstream.paused = true;
+    const end = this.#originalEnd();
+    if (end === null) {
+      this.#giveUp('no HTTP, and no original destination: the connection was not redirected here');
+      return;
+    }
+    if (detected.kind === 'unknown') {
+      this.#pass(service.unknown, end);
+      return;
+    }
+    // With an encrypted hello the name may be that of a front (RFC 9849), which the upstream might look up to somewhere
+    // else than where the client was going.
+    const { serverName, ech } = detected;
+    this.#pass(
+      service.tls,
+      serverName === null || (ech && service.ech === 'address') ? end : { host: serverName, port: end.port },
+    );
+  }
+
+  #pass(passage: Passage, end: End): void {
+    this.#destination = formatEnd(end);
+    if (passage === 'connect') this.#openTunnel(end);
+    else if (passage === 'direct') this.#openDirect();
+    else this.#giveUp(`neither HTTP nor anything else that is let through to ${this.#destination}`);
+  }
+
+  #originalEnd(): End | null {
+    return this.original === null ? null : { host: this.original.ip, port: this.original.port };
+  }
+
+  // Ways.
+
+  #open(way: Way): void {
+    this.#opening = new Opening(this.site, way, this);
+  }
+
+  #openDirect(): void {
+    const { target, service } = this.site;
     this.#direct = true;
-    this.#dial = new Dial(site.loop, [this.original as SocketAddress], site.service.limits.connect, this);
+    const addresses = target === null ? [this.original as SocketAddress] : target.next();
+    // A relay's target may want to know its client as much as an upstream may; an origin never asked for that.
+    this.#open({ members: [], addresses, tunnel: null, preface: service.target === null ? null : this.#preface() });
   }
 
-  onConnected(endpoint: Endpoint, address: SocketAddress): void {
-    this.#dial = null;
+  #openTunnel(tunnel: End): void {
+    this.#direct = false;
+    const members = this.#order(false, formatEnd(tunnel));
+    if (members.length === 0) this.#openDirect();
+    else this.#open({ members, addresses: [], tunnel, preface: this.#preface() });
+  }
+
+  /** See HttpLink. */
+  openUpstream(url: string): void {
+    this.#direct = false;
+    const members = this.#order(true, url);
+    if (members.length > 0) this.#open({ members, addresses: [], tunnel: null, preface: this.#preface() });
+    else if (this.#mayGoDirect()) this.#openDirect();
+    // All are down and there is no way past them: to try is better than to refuse.
+    else this.#open({ members: this.#httpMembers(), addresses: [], tunnel: null, preface: this.#preface() });
+  }
+
+  /** See HttpLink. */
+  openOrigin(host: string, port: number): void {
+    this.#direct = false;
+    const members = this.#order(false, `${host}:${port}`);
+    this.#open({
+      members: members.length > 0 ? members : this.#httpMembers(),
+      addresses: [],
+      tunnel: { host, port },
+      preface: this.#preface(),
+    });
+  }
+
+  /** See HttpLink. */
+  suits(url: string): boolean {
+    return !this.site.pool.byUrl || this.#order(true, url)[0] === this.#member;
+  }
+
+  #order(onlyHttp: boolean, url: string): readonly Member[] {
+    return this.site.pool.order(this.site.loop.now, onlyHttp, this.clientAddress?.ip ?? '', url);
+  }
+
+  #httpMembers(): readonly Member[] {
+    return this.site.pool.members.filter(({ upstream }) => upstream.scheme === 'http');
+  }
+
+  /** The client's bytes may go to the original destination as they are: nothing of them went anywhere yet. */
+  #mayGoDirect(): boolean {
+    const untouched = this.#http === null || this.#http.untouched;
+    const somewhere = this.original !== null || this.site.service.target !== null;
+    return !this.#direct && untouched && somewhere && !this.site.service.proxyOnly;
+  }
+
+  #preface(): Buffer | null {
+    const { proxyProtocol } = this.site.service;
+    if (proxyProtocol === null) return null;
+    const destination = this.original ?? localAddress(this.#client.fd);
+    return destination === null
+      ? null
+      : (this.site.parts as Parts).preface(proxyProtocol, this.clientAddress, destination);
+  }
+
+  onOpen({ endpoint, address, member, early }: Opened): void {
+    const { toUpstream, toClient } = this;
+    this.#opening = null;
+    // The thread that made the client's connection, if that is ours, may have noted it down after we accepted it.
+    if (isOwn(this.site, this.#client.fd, this.clientAddress)) {
+      endpoint.reset();
+      this.#giveUp(LOOP);
+      return;
+    }
     this.#upstream = endpoint;
     this.#upstreamAddress = address;
+    this.#member = member;
+    if (member !== null) member.connections++;
     endpoint.owner = this;
-    this.toUpstream.to = endpoint;
-    this.toClient.from = endpoint;
+    toUpstream.attach(this.#client, endpoint);
+    toClient.attach(endpoint, this.#client);
     this.#active();
-    if (this.#http === null) {
-      this.access('Transparent', formatAddress(address));
-    } else if (this.#direct) {
-      const untouched = this.#http.release();
+    if (this.#http === null || this.#direct) {
+      const untouched = this.#http === null ? (this.#first ?? NOTHING) : this.#http.release();
       this.#http = null;
-      this.access('Transparent', formatAddress(address));
-      this.toUpstream.put(untouched, 0, untouched.length);
+      this.#first = null;
+      toUpstream.filter = null;
+      toUpstream.paused = false;
+      this.access('Transparent', this.#destination ?? formatAddress(address));
+      if (untouched.length > 0) toUpstream.put(untouched, 0, untouched.length);
+      if (early.length > 0) toClient.put(early, 0, early.length);
     } else {
-      this.#http.onUpstream();
+      this.#http.onOpen(early);
     }
     this.run();
   }
 
-  onUnreachable(error: SystemError): void {
-    const { site, original } = this;
-    this.#dial = null;
-    if (!this.#direct) site.reporter.unreachable(site.index);
+  onClosed({ message, unreachable, status }: Closed): void {
+    this.#opening = null;
+    if (unreachable && this.#mayGoDirect()) {
+      this.log('warn', `${message}; going past the upstream`);
+      this.#openDirect();
+      return;
+    }
+    this.log('warn', message);
     if (this.#http === null) {
-      this.#log('warn', error.message);
       this.#reset();
       return;
     }
-    if (!this.#direct && !site.service.proxyOnly && original !== null) {
-      this.#log('warn', `${error.message}; going to the original destination`);
-      this.#dialDirect();
-      return;
-    }
-    this.#log('warn', error.message);
-    this.#http.refuse(
-      502,
-      `No connection to the ${this.#direct ? 'server' : 'proxy'} could be made: ${error.message}.`,
-    );
+    this.#http.onClosed(status, message, unreachable);
     this.run();
+  }
+
+  /** See HttpLink. */
+  get authorization(): string | null {
+    return this.#member?.authorization ?? null;
+  }
+
+  /** See HttpLink. */
+  again(): void {
+    this.site.loop.again(this);
+  }
+
+  /** See HttpLink. */
+  detachUpstream(): void {
+    if (this.#member !== null) this.#member.connections--;
+    this.#member = null;
+    this.#upstream?.close();
+    this.#upstream = null;
+    this.#upstreamAddress = null;
+    this.toUpstream.attach(this.#client, null);
+    this.toClient.attach(null, this.#client);
   }
 
   run(): void {
@@ -146,28 +313,43 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
       this.#linger();
       return;
     }
-    if (this.#dial !== null) {
-      if (this.#client.failed) this.#fail('the client left during the connect');
+    if (this.#opening !== null) {
+      // What is left of an answer on a way before this one does not wait for it.
+      const flushed = this.toClient.flush();
+      if (this.#client.failed || flushed === FAILED)
+        this.#fail('the client left before there was a way to its destination');
       return;
     }
     const { toUpstream, toClient } = this;
-    const http = this.#http;
     const movedUp = toUpstream.moved;
     const movedDown = toClient.moved;
-    http?.resume();
+    this.#http?.resume();
     const up = toUpstream.run();
     const down = toClient.run();
-    if (this.#closed || this.#dial !== null) return;
+    if (this.#closed || this.#opening !== null) return;
+    // Not before: the first bytes may have made it HTTP.
+    const http = this.#http;
+    if (http?.finished) {
+      this.#beginLinger(http.refusal === null ? 'done' : `refused: ${http.refusal}`);
+      return;
+    }
     if (up === FAILED || down === FAILED) {
-      this.#onFailed(up === FAILED ? toUpstream : toClient, toClient.moved > movedDown || toClient.ended);
+      const told = toClient.moved > movedDown || toClient.ended || !toClient.drained || http?.isAnswered === true;
+      this.#onFailed(up === FAILED ? toUpstream : toClient, told);
       return;
     }
-    if (http?.refused) {
-      this.#beginLinger(`refused: ${http.refusal}`);
+    if (down === ENDED && http?.betweenRequests) {
+      this.#onDetached(http);
       return;
     }
-    if (up === ENDED && (down === ENDED || this.#upstream === null)) {
+    if (up === ENDED && (down === ENDED || (this.#upstream === null && toClient.drained))) {
       this.#finish('done');
+      return;
+    }
+    // A request that went out when the end was there already, and can't be sent again.
+    if (down === ENDED && http?.isUnanswered) {
+      http.giveUpAnswer(502, 'The proxy ended the connection without an answer.');
+      this.#beginLinger(`refused: ${http.refusal}`);
       return;
     }
     // HTTP has no use for the client's direction then, and the client may be waiting for the end of ours.
@@ -205,22 +387,41 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
   }
 
   onDeadline(): void {
-    const { limits } = this.site.service;
-    const idle = Math.round((this.site.loop.now - this.#lastActive) / 1000);
+    const { loop, service } = this.site;
     const head = this.#http?.headDeadline ?? Number.POSITIVE_INFINITY;
     if (this.#lingering) {
       this.#finish('done');
-    } else if (head <= this.site.loop.now) {
-      this.#http?.refuse(408, `The request's head did not arrive within ${limits.head / 1000} seconds.`);
+    } else if (this.#opening !== null) {
+      // It has a deadline of its own, and its end moves this one.
+      this.#watchUntil(loop.now + service.limits.connect);
+    } else if (this.#first !== null) {
+      // A client that waits for the server to begin, or stopped in the middle of what might have been a request.
+      this.#watchUntil(loop.now + service.limits.connect);
+      this.#onDetected({ kind: 'unknown' });
+    } else if (head <= loop.now) {
+      this.#http?.refuse(408, `The request's head did not arrive within ${service.limits.head / 1000} seconds.`);
       this.#active();
       this.run();
-    } else if (head < Number.POSITIVE_INFINITY || this.#dial !== null) {
-      // A head has a deadline of its own, and so has a connect, whose end moves this one.
-      this.deadline = Math.min(head, this.site.loop.now + limits.connect);
-      this.site.loop.timers.watch(this);
+    } else if (head < Number.POSITIVE_INFINITY) {
+      this.#watchUntil(head);
+    } else if (this.#http?.awaitsName) {
+      this.#http.refuse(504, `The Host's address could not be found within ${service.limits.idle / 1000} seconds.`);
+      this.#active();
+      this.run();
+    } else if (this.#http?.isUnanswered) {
+      this.#http.giveUpAnswer(504, `The proxy did not answer within ${service.limits.idle / 1000} seconds.`);
+      this.run();
     } else {
-      this.#finish(`idle for ${idle} s`);
+      const reason = `idle for ${Math.round((loop.now - this.#lastActive) / 1000)} s`;
+      // Where bytes are left behind, an end in order would say that they were all.
+      if (this.toClient.drained && this.toUpstream.drained) this.#finish(reason);
+      else this.#fail(reason);
     }
+  }
+
+  #watchUntil(deadline: number): void {
+    this.deadline = deadline;
+    this.site.loop.timers.watch(this);
   }
 
   /** One entry of the access log: transproxy's word for what was done, the request's number, who, and where to. */
@@ -233,16 +434,19 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
   describe(): string {
     const { now } = this.site.loop;
     const seconds = (since: number): string => `${((now - since) / 1000).toFixed(1)} s`;
-    const state = this.#lingering
-      ? 'ending'
-      : this.#dial !== null
-        ? `connecting to ${formatAddress(this.#dial.address)}`
-        : 'open';
     const http = this.#http === null ? '' : `, ${this.#http.requests} requests`;
     return (
-      `${this.#name()}: ${state}${http}, ${this.toUpstream.moved} bytes from the client, ` +
+      `${this.#name()}: ${this.#state()}${http}, ${this.toUpstream.moved} bytes from the client, ` +
       `${this.toClient.moved} bytes to it, age ${seconds(this.#opened)}, idle ${seconds(this.#lastActive)}`
     );
+  }
+
+  #state(): string {
+    if (this.#lingering) return 'ending';
+    if (this.#first !== null && this.#opening === null) return 'waiting for the first bytes';
+    if (this.#opening === null) return 'open';
+    const { address } = this.#opening;
+    return `connecting to ${address === null ? 'an upstream' : formatAddress(address)}`;
   }
 
   #name(): string {
@@ -252,7 +456,7 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
     return `${this.site.service.name}: ${parts.join(', ')}`;
   }
 
-  #log(level: LogLevel, message: string): void {
+  log(level: LogLevel, message: string): void {
     this.site.reporter.log(level, `${this.#name()}: ${message}`);
   }
 
@@ -279,38 +483,51 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
   #onFailed(pump: Pump, toldClient: boolean): void {
     const broken = pump.broken === this.#client ? 'client' : 'upstream';
     const reason = `${broken}: ${pump.error?.message}`;
-    // What the upstream said before it left must not be overtaken by the reset: close() after SO_LINGER 0 throws away
-    // what the socket has not sent yet.
-    if (broken === 'upstream' && toldClient) this.#beginLinger(reason);
-    else this.#fail(reason);
+    const http = this.#http;
+    if (broken === 'upstream' && http?.betweenRequests) {
+      this.#onDetached(http);
+    } else if (broken === 'upstream' && http?.isUnanswered && !toldClient) {
+      this.log('warn', reason);
+      http.giveUpAnswer(502, `The proxy broke the connection off (${pump.error?.code}).`);
+      this.#beginLinger(reason);
+    } else if (broken === 'upstream' && toldClient) {
+      // What the upstream said before it left must not be overtaken by the reset: close() after SO_LINGER 0 throws away
+      // what the socket has not sent yet.
+      this.#beginLinger(reason);
+    } else {
+      this.#fail(reason);
+    }
+  }
+
+  /** The upstream has left between two requests, and what the client sends next opens another way. */
+  #onDetached(http: HttpRelay): void {
+    this.detachUpstream();
+    http.onDetached();
+    // For what waited for the last answers, and for a client that has ended too: no event may come for either.
+    this.again();
   }
 
   /** Lets the client read what was sent to it, then ends its connection; the upstream's ends at once. */
   #beginLinger(reason: string): void {
-    if (this.site.reporter.verbose) this.#log('debug', reason);
+    if (this.site.reporter.verbose) this.log('debug', reason);
     this.#lingering = true;
     this.#upstream?.close();
     this.toUpstream.close();
     this.toClient.paused = true;
     // What failed was the upstream's side; ours toward the client goes on.
     if (this.toClient.broken === this.#upstream) this.toClient.error = null;
-    this.#lingerOn();
+    this.#watchUntil(this.site.loop.now + LINGER);
     this.#linger();
-  }
-
-  #lingerOn(): void {
-    this.deadline = this.site.loop.now + LINGER;
-    this.site.loop.timers.watch(this);
   }
 
   #linger(): void {
     const client = this.#client;
     const { moved } = this.toClient;
-    if (this.toClient.run() === FAILED) {
+    if (this.toClient.flush() === FAILED) {
       this.#finish('done');
       return;
     }
-    if (this.toClient.moved > moved) this.#lingerOn();
+    if (this.toClient.moved > moved) this.#watchUntil(this.site.loop.now + LINGER);
     if (!this.toClient.drained) return;
     if (!this.#toClientEnded) {
       this.#toClientEnded = true;
@@ -321,17 +538,24 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
     while (client.readable) {
       const count = receive(client.fd, scratch, SCRATCH_SIZE);
       if (count > 0) this.#discarded += count;
-      if (count === 0 || this.#discarded > LINGER_BYTES) {
+      if (count === 0) {
         this.#finish('done');
         return;
       }
+      // It sends on and on: what it may still read comes through, and it is held back until the time is over.
+      if (this.#discarded > LINGER_BYTES) return;
       if (count < 0) client.readable = false;
     }
     if (client.failed) this.#finish('done');
   }
 
+  #giveUp(reason: string): void {
+    this.log('warn', reason);
+    this.#reset();
+  }
+
   #fail(reason: string): void {
-    if (this.site.reporter.verbose) this.#log('debug', `reset: ${reason}`);
+    if (this.site.reporter.verbose) this.log('debug', `reset: ${reason}`);
     this.#reset();
   }
 
@@ -342,38 +566,54 @@ export class Connection implements Runnable, Timed, Dialer, HttpLink {
   }
 
   #finish(reason: string): void {
-    if (this.site.reporter.verbose) this.#log('debug', `closed: ${reason}`);
+    if (this.site.reporter.verbose) this.log('debug', `closed: ${reason}`);
     this.#client.close();
     this.#upstream?.close();
     this.#end();
   }
 
   #end(): void {
-    const { site } = this;
+    const { counters, connections, loop } = this.site.thread;
     this.#closed = true;
-    this.#dial?.cancel();
-    this.#dial = null;
-    site.counters.add('open', -1);
-    site.counters.add('bytesFromClients', this.toUpstream.moved);
-    site.counters.add('bytesToClients', this.toClient.moved);
+    this.#opening?.cancel();
+    this.#opening = null;
+    if (this.#member !== null) this.#member.connections--;
+    this.#member = null;
+    counters.add('open', -1);
+    counters.add('bytesFromClients', this.toUpstream.moved);
+    counters.add('bytesToClients', this.toClient.moved);
     this.toUpstream.close();
     this.toClient.close();
-    site.loop.timers.forget(this);
-    site.connections.delete(this);
-    site.onClosed?.();
+    loop.timers.forget(this);
+    connections.delete(this);
+    this.site.thread.onClosed();
   }
 }
 
+const LOOP = 'loop: the connection is our own; a redirect rule catches what this program sends';
+
+/** An accepted connection is one that this program has made itself. */
+const isOwn = (site: Site, fd: number, client: ClientAddress | null): boolean =>
+  client !== null &&
+  site.loop.ownSockets.has(client, () => originalDestination(fd, client.ip.includes(':')) ?? localAddress(fd));
+
 /** Takes a connected socket over, if its client may connect; it is closed with a reset otherwise. */
 export const admit = (site: Site, fd: number, client: ClientAddress | null): void => {
-  const { acl, counters, reporter, service } = site;
+  const { acl, thread, reporter, service } = site;
   const from = client === null ? '-' : formatAddress(client);
-  if (acl !== null && (client === null || !acl.has(client.ip))) {
-    counters.add('refused', 1);
-    reporter.access?.(`ACL refused from ${client?.ip ?? '-'}`);
-    reporter.log('warn', `${service.name}: ACL refused from ${from}`);
+  const refuse = (why: string): void => {
+    thread.counters.add('refused', 1);
+    reporter.log('warn', `${service.name}: ${why}`);
     resetOnClose(fd);
     closeFd(fd);
+  };
+  if (acl !== null && (client === null || !acl.has(client.ip))) {
+    reporter.access?.(`ACL refused from ${client?.ip ?? '-'}`);
+    refuse(`ACL refused from ${from}`);
+    return;
+  }
+  if (isOwn(site, fd, client)) {
+    refuse(`client ${from}: ${LOOP}`);
     return;
   }
   let connection: Connection;

@@ -96,6 +96,7 @@ export class Dial implements Runnable, Timed {
       }
       try {
         this.#endpoint = new Endpoint(this.#loop, fd, this, false);
+        this.#endpoint.connectsTo(address);
       } catch (error) {
         closeFd(fd);
         if (!(error instanceof SystemError)) throw error;
@@ -113,6 +114,6 @@ export class Dial implements Runnable, Timed {
 
   #settle(): void {
     this.cancel();
-    this.#dialer.onUnreachable(this.#error ?? new SystemError('connect', E.INPROGRESS));
+    this.#dialer.onUnreachable(this.#error ?? new SystemError('lookup', E.NOENT));
   }
 }

@@ -1,5 +1,6 @@
+import type { SocketAddress } from '../address.js';
 import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP } from '../sys/epoll.js';
-import { resetOnClose } from '../sys/socket.js';
+import { localAddress, resetOnClose } from '../sys/socket.js';
 import type { Loop, Runnable, Watcher } from './loop.js';
 
 const EVENTS = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
@@ -19,19 +20,22 @@ export class Endpoint implements Watcher {
   failed = false;
   closed = false;
   readonly #loop: Loop;
+  /** Of a socket that connects: its ends, by which it is known among our own. */
+  #own: { readonly local: SocketAddress; readonly remote: SocketAddress } | null = null;
 
   /**
    * Registers `fd` with the loop. `owner` runs after each event.
+   * `accepted`, or else connecting: it is not writable before it is connected.
    * @throws SystemError
    */
   constructor(
     loop: Loop,
     readonly fd: number,
     public owner: Runnable,
-    writable: boolean,
+    accepted: boolean,
   ) {
     this.#loop = loop;
-    this.writable = writable;
+    this.writable = accepted;
     loop.add(fd, EVENTS, this);
   }
 
@@ -44,10 +48,19 @@ export class Endpoint implements Watcher {
     this.owner.run();
   }
 
+  /** Makes it known as one of ours. Right behind connect(2): the other end may be accepted at once. */
+  connectsTo(remote: SocketAddress): void {
+    const local = localAddress(this.fd);
+    if (local === null) return;
+    this.#own = { local, remote };
+    this.#loop.ownSockets.add(local, remote);
+  }
+
   /** Closes in order; what was sent still reaches the peer. */
   close(): void {
     if (this.closed) return;
     this.closed = true;
+    if (this.#own !== null) this.#loop.ownSockets.remove(this.#own.local, this.#own.remote);
     this.#loop.close(this.fd);
   }
 

@@ -54,7 +54,7 @@ export class Listener implements Watcher, Runnable, Timed {
   }
 
   run(): void {
-    const { loop, connections } = this.#site;
+    const { loop, connections } = this.#site.thread;
     if (this.deadline !== Number.POSITIVE_INFINITY) return;
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
       if (connections.size >= this.#mostConnections) {

@@ -1,3 +1,4 @@
+import { allocateOwnSockets, OwnSockets } from '../own-sockets.js';
 import { Epoll } from '../sys/epoll.js';
 import { E, SystemError } from '../sys/errno.js';
 import { closePipe, createPipe, type Pipe } from '../sys/pipe.js';
@@ -51,7 +52,10 @@ export class Loop {
   readonly #turnEnds: (() => void)[] = [];
 
   /** `mostPipes`: pipes that may be open at once; a direction that gets none goes on with recv and send. */
-  constructor(mostPipes: number) {
+  constructor(
+    mostPipes: number,
+    readonly ownSockets = new OwnSockets(allocateOwnSockets()),
+  ) {
     this.#mostPipes = mostPipes;
   }
 

@@ -105,7 +105,7 @@ export class Pump {
     if (this.error !== null) return FAILED;
     let share = SHARE;
     for (;;) {
-      const flushed = this.#flush();
+      const flushed = this.flush();
       if (flushed !== ENDED) return flushed;
       if (this.#end) return ENDED;
       if (this.paused || !this.from?.readable || (this.to === null && this.filter === null)) return BLOCKED;
@@ -118,15 +118,25 @@ export class Pump {
     }
   }
 
-  /** Gives the pipe back. To be called once, when the connection ends. */
-  close(): void {
-    if (this.#pipe !== null) this.#loop.releasePipe(this.#pipe, this.#inPipe === 0);
-    this.#pipe = null;
-    this.#pending = null;
+  /** Begins anew between other sockets. What waits to go out was for `to`, and goes only where that stays. */
+  attach(from: Endpoint | null, to: Endpoint | null): void {
+    if (to !== this.to) this.#discard();
+    // An end that was read is not read a second time.
+    if (from !== this.from) this.#end = false;
+    this.from = from;
+    this.to = to;
+    this.error = null;
+    this.broken = null;
+    this.#bulk = false;
   }
 
-  /** ENDED when nothing waits. */
-  #flush(): Progress {
+  /** Gives the pipe back. To be called once, when the connection ends. */
+  close(): void {
+    this.#discard();
+  }
+
+  /** Sends what waits to go out, and reads nothing. ENDED when nothing waits any more. */
+  flush(): Progress {
     const to = this.to as Endpoint;
     // The pipe first: bytes are spliced only when nothing else waits, so what waits beside them was put later.
     while (this.#inPipe > 0) {
@@ -153,6 +163,13 @@ export class Pump {
       this.#pending = null;
     }
     return ENDED;
+  }
+
+  #discard(): void {
+    if (this.#pipe !== null) this.#loop.releasePipe(this.#pipe, this.#inPipe === 0);
+    this.#pipe = null;
+    this.#inPipe = 0;
+    this.#pending = null;
   }
 
   /** What the receiver took, 0 for nothing; negative after #fail. */

@@ -1,55 +1,72 @@
 import { NetworkSet, type UpstreamAddress } from '../address.js';
 import type { CounterRow } from '../counters.js';
-import type { LogLevel, Service } from '../plan.js';
+import { hostsOf, type LogLevel, type Service } from '../plan.js';
 import type { Connection } from './connection.js';
-import type { HttpLink, HttpRelay } from './http-relay.js';
 import type { Loop } from './loop.js';
+import type { Names } from './names.js';
+import type { Parts } from './parts.js';
+import { Host, Member, Pool } from './pool.js';
 
 /** What a thread's connections tell the rest of the program. */
 export interface Reporter {
-  /** Messages below this are not worth making. */
+  /** Debug messages are wanted; they are not worth making otherwise. */
   readonly verbose: boolean;
   log(level: LogLevel, message: string): void;
   /** One entry of the access log, without its time; null where there is no such log. */
   readonly access: ((entry: string) => void) | null;
-  /** Every address of the service's upstream failed. */
+  /** Every address of one of the service's hosts failed. */
   unreachable(service: number): void;
+}
+
+/** What all sites of one thread share. */
+export interface Thread {
+  readonly loop: Loop;
+  readonly reporter: Reporter;
+  readonly counters: CounterRow;
+  /** All open connections. */
+  readonly connections: Set<Connection>;
+  readonly names: Names;
+  /** Called after each connection that ends. */
+  onClosed: () => void;
 }
 
 /** A service as one thread serves it. */
 export class Site {
   readonly acl: NetworkSet | null;
-  /** Rotations of the upstream's addresses, so that each connection begins with the next one. */
-  #rotations: (readonly UpstreamAddress[])[] = [];
-  #turn: number;
-  /** Called after each connection that ends. */
-  onClosed: (() => void) | null = null;
+  readonly trusted: NetworkSet;
+  readonly pool: Pool;
+  /** A relay's fixed target. */
+  readonly target: Host | null;
 
-  /** `seed`: which address the first connection takes; threads that begin with different ones share the load. */
+  /** `addresses` by host of hostsOf(service). `seed`: see Host. */
   constructor(
     readonly index: number,
     readonly service: Service,
-    readonly loop: Loop,
-    readonly reporter: Reporter,
-    readonly counters: CounterRow,
-    /** All open connections of this thread. */
-    readonly connections: Set<Connection>,
-    /** Makes the translator of a connection; null for a relay, which does not load it. */
-    readonly translate: ((link: HttpLink) => HttpRelay) | null,
-    upstreams: readonly UpstreamAddress[],
+    readonly thread: Thread,
+    /** null for a plain relay. */
+    readonly parts: Parts | null,
+    addresses: readonly (readonly UpstreamAddress[])[],
     seed: number,
   ) {
     this.acl = service.allow === null ? null : new NetworkSet(service.allow);
-    this.#turn = seed;
-    this.setUpstreams(upstreams);
+    this.trusted = new NetworkSet(service.http.trust);
+    const members = service.upstreams.map(
+      (upstream, i) => new Member(upstream, parts?.authorization(upstream) ?? null, addresses[i] ?? [], seed),
+    );
+    this.pool = new Pool(service, members, seed);
+    this.target = service.target === null ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
   }
 
-  setUpstreams(upstreams: readonly UpstreamAddress[]): void {
-    this.#rotations = upstreams.map((_, i) => [...upstreams.slice(i), ...upstreams.slice(0, i)]);
+  get loop(): Loop {
+    return this.thread.loop;
   }
 
-  /** The upstream's addresses in the order in which the next connection shall try them. */
-  nextUpstreams(): readonly UpstreamAddress[] {
-    return this.#rotations[this.#turn++ % this.#rotations.length] ?? [];
+  get reporter(): Reporter {
+    return this.thread.reporter;
+  }
+
+  /** `host`: index into hostsOf(service). */
+  setAddresses(host: number, addresses: readonly UpstreamAddress[]): void {
+    if (host < hostsOf(this.service).length) (this.pool.members[host]?.host ?? this.target)?.setAddresses(addresses);
   }
 }

@@ -1,14 +1,15 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { CounterRow } from '../counters.js';
 import type { Command, Report, WorkerStart } from '../messages.js';
-import { LOG_LEVELS, type LogLevel } from '../plan.js';
+import { OwnSockets } from '../own-sockets.js';
+import { isPlainRelay, LOG_LEVELS, type LogLevel } from '../plan.js';
 import { clearEventfd, EPOLLET, EPOLLIN } from '../sys/epoll.js';
 import { AccessEntries } from './access-entries.js';
-import type { Connection } from './connection.js';
-import { type HttpLink, HttpRelay } from './http-relay.js';
 import { Listener } from './listener.js';
 import { Loop } from './loop.js';
-import { type Reporter, Site } from './site.js';
+import { Names } from './names.js';
+import { parts } from './parts.js';
+import { Site, type Thread } from './site.js';
 
 /**
  * A worker thread: one loop for its share of all services' connections. From here on nothing of Node's runs in this
@@ -21,40 +22,50 @@ if (port === null) throw new Error('this file is the main module of a worker thr
 const report = (message: Report): void => port.postMessage(message);
 const most = LOG_LEVELS.indexOf(start.plan.logLevel);
 
-const loop = new Loop(start.maxPipes);
+const loop = new Loop(start.maxPipes, new OwnSockets(start.ownSockets));
 const entries = new AccessEntries((lines) => report({ kind: 'access', lines }));
 loop.onTurnEnd(() => entries.flush());
-const reporter: Reporter = {
-  verbose: start.plan.logLevel === 'debug',
-  log: (level: LogLevel, message: string) => {
-    if (LOG_LEVELS.indexOf(level) <= most) report({ kind: 'log', level, message });
+let listeners: readonly Listener[] = [];
+const thread: Thread = {
+  loop,
+  reporter: {
+    verbose: start.plan.logLevel === 'debug',
+    log: (level: LogLevel, message: string) => {
+      if (LOG_LEVELS.indexOf(level) <= most) report({ kind: 'log', level, message });
+    },
+    access: start.plan.accessLog === null ? null : (entry) => entries.add(entry),
+    unreachable: (service) => report({ kind: 'unreachable', service }),
   },
-  access: start.plan.accessLog === null ? null : (entry) => entries.add(entry),
-  unreachable: (service) => report({ kind: 'unreachable', service }),
-};
-const counters = new CounterRow(start.counters, start.index);
-const connections = new Set<Connection>();
-const sites = start.plan.services.map((service, i) => {
-  const translate = service.mode === 'http' ? (link: HttpLink) => new HttpRelay(link) : null;
-  const upstreams = start.upstreams[i] ?? [];
-  return new Site(i, service, loop, reporter, counters, connections, translate, upstreams, start.index);
-});
-const listeners = start.listeners.map(
-  ({ service, fd }) => new Listener(sites[service] as Site, fd, start.maxConnections),
-);
-for (const site of sites) {
-  site.onClosed = () => {
+  counters: new CounterRow(start.counters, start.index),
+  connections: new Set(),
+  names: new Names((name) => report({ kind: 'resolve', name })),
+  onClosed: () => {
     for (const listener of listeners) listener.onClosed();
-  };
-}
+  },
+};
+const sites = start.plan.services.map(
+  (service, i) =>
+    new Site(i, service, thread, isPlainRelay(service) ? null : parts, start.addresses[i] ?? [], start.index),
+);
+listeners = start.listeners.map(({ service, fd }) => new Listener(sites[service] as Site, fd, start.maxConnections));
 
 const obey = (command: Command): void => {
   switch (command.kind) {
-    case 'upstream':
-      sites[command.service]?.setUpstreams(command.addresses);
+    case 'addresses':
+      sites[command.service]?.setAddresses(command.host, command.addresses);
+      return;
+    case 'health': {
+      const member = sites[command.service]?.pool.members[command.upstream];
+      if (member !== undefined) member.probedUp = command.up;
+      // What this thread held against it is older news.
+      if (command.up) member?.succeeded();
+      return;
+    }
+    case 'resolved':
+      thread.names.answer(command.name, command.ips, loop.now);
       return;
     case 'dump':
-      report({ kind: 'dump', lines: [...connections].map((connection) => connection.describe()) });
+      report({ kind: 'dump', lines: [...thread.connections].map((connection) => connection.describe()) });
       return;
     case 'stop':
       loop.stop();

@@ -1,51 +1,43 @@
-import { HTTPParser, type OnHeadersCompleteParser } from 'http-parser-js';
+import { createRequire } from 'node:module';
+import type { HTTPParserJS, OnHeadersCompleteParser } from 'http-parser-js';
 import type { Fields } from './http.js';
 
-// Its default, ascii, clears bit 7 and so makes line feeds of bytes that are none. The bound on a head is our own, before.
-HTTPParser.encoding = 'latin1';
-HTTPParser.maxHeaderSize = Number.MAX_SAFE_INTEGER;
-
 type Parsed = Parameters<OnHeadersCompleteParser>[0];
+type Parser = (bytes: Buffer, start: number, end: number) => Parsed | null;
 
 /** What http-parser-js takes for "nothing follows this head", so that it never gets to read a body. */
 const NOTHING_FOLLOWS = 2;
 
-/** One parser for every head: making one costs more than a small head does. */
-const parser = new HTTPParser(HTTPParser.REQUEST);
-const result: { parsed: Parsed | null } = { parsed: null };
-
-parser[HTTPParser.kOnHeadersComplete] = (parsed: Parsed): number => {
-  result.parsed = parsed;
-  return NOTHING_FOLLOWS;
+const loadParser = (): Parser => {
+  const require = createRequire(import.meta.url);
+  const { HTTPParser } = require('http-parser-js') as typeof import('http-parser-js');
+  // Its default, ascii, clears bit 7 and so makes line feeds of bytes that are none. The bound on a head is our own, before.
+  HTTPParser.encoding = 'latin1';
+  HTTPParser.maxHeaderSize = Number.MAX_SAFE_INTEGER;
+  // One parser for every head: making one costs more than a small head does.
+  const parser: HTTPParserJS = new HTTPParser(HTTPParser.RESPONSE);
+  let parsed: Parsed | null = null;
+  parser[HTTPParser.kOnHeadersComplete] = (found: Parsed): number => {
+    parsed = found;
+    return NOTHING_FOLLOWS;
+  };
+  return (bytes, start, end) => {
+    parsed = null;
+    parser.reinitialize(HTTPParser.RESPONSE);
+    return parser.execute(bytes, start, end - start) === end - start ? parsed : null;
+  };
 };
 
-const begin = (type: 'REQUEST' | 'RESPONSE'): void => {
-  result.parsed = null;
-  parser.reinitialize(type);
-};
-
-const finish = (bytes: Buffer, start: number, end: number): Parsed | null => {
-  const taken = parser.execute(bytes, start, end - start);
-  return taken === end - start ? result.parsed : null;
-};
-
-const ANY_METHOD = Buffer.from('GET');
+let parser: Parser | null = null;
 
 /**
- * Has http-parser-js read a request head whose bytes were checked already. `start` is behind the method, in whose place
- * it gets one that it knows (it knows 34, and a proxy forwards all: RFC 9110 section 7.6).
+ * Has http-parser-js read a response head from its status line on, whose bytes were checked already. It is loaded for
+ * the first one: most threads never see a head that needs it.
  * null: it reads the head in another way than we do, or finds several Content-Length.
  */
-export const parseRequest = (bytes: Buffer, start: number, end: number): Parsed | null => {
-  begin(HTTPParser.REQUEST);
-  parser.execute(ANY_METHOD);
-  return finish(bytes, start, end);
-};
-
-/** The same for a response head, from its status line on. */
-export const parseResponse = (bytes: Buffer, start: number, end: number): Parsed | null => {
-  begin(HTTPParser.RESPONSE);
-  return finish(bytes, start, end);
+export const parseResponse: Parser = (bytes, start, end) => {
+  parser ??= loadParser();
+  return parser(bytes, start, end);
 };
 
 /** What the fields of one head say about its connection and its body. Fields that come several times are a list. */
@@ -66,7 +58,15 @@ export interface Summary {
 const joined = (list: string | null, value: string): string => (list === null ? value : `${list},${value}`);
 
 /** White space here is space and tab only: trim() would also take the 8-bit byte 0xA0, which no other reader does. */
-const withoutSpace = (text: string): string => text.replace(/^[ \t]+|[ \t]+$/g, '');
+export const withoutSpace = (text: string): string => {
+  let start = 0;
+  let end = text.length;
+  while (start < end && isSpace(text.charCodeAt(start))) start++;
+  while (end > start && isSpace(text.charCodeAt(end - 1))) end--;
+  return text.slice(start, end);
+};
+
+const isSpace = (code: number): boolean => code === 0x20 || code === 0x09;
 
 /** The members of a comma-separated list, in lower case. */
 export const listOf = (value: string): string[] => value.split(',').map((member) => withoutSpace(member).toLowerCase());
@@ -79,53 +79,58 @@ const readConnection = (summary: Summary, value: string): void => {
   }
 };
 
-/** Goes through the fields once. A name is looked at only if it has the length of one that matters. */
+export const emptySummary = (): Summary => ({
+  hosts: 0,
+  host: null,
+  referer: null,
+  contentLength: null,
+  transferEncoding: null,
+  close: false,
+  keepAlive: false,
+  upgradeOption: false,
+  upgrade: false,
+  expect: null,
+});
+
+/** The lengths of the names that matter: others need not be looked at. */
+export const SUMMARIZED_LENGTHS = new Uint8Array(32);
+for (const name of ['host', 'expect', 'referer', 'connection', 'content-length', 'transfer-encoding']) {
+  SUMMARIZED_LENGTHS[name.length] = 1;
+}
+
+/** Adds what one field says. */
+export const summarizeField = (summary: Summary, name: string, value: string): void => {
+  switch (name.toLowerCase()) {
+    case 'host':
+      summary.hosts++;
+      summary.host = value;
+      break;
+    case 'expect':
+      summary.expect = joined(summary.expect, value);
+      break;
+    case 'referer':
+      summary.referer ??= value;
+      break;
+    case 'upgrade':
+      summary.upgrade = true;
+      break;
+    case 'connection':
+      readConnection(summary, value);
+      break;
+    case 'content-length':
+      summary.contentLength = joined(summary.contentLength, value);
+      break;
+    case 'transfer-encoding':
+      summary.transferEncoding = joined(summary.transferEncoding, value);
+      break;
+  }
+};
+
 export const summarize = (fields: Fields): Summary => {
-  const summary: Summary = {
-    hosts: 0,
-    host: null,
-    referer: null,
-    contentLength: null,
-    transferEncoding: null,
-    close: false,
-    keepAlive: false,
-    upgradeOption: false,
-    upgrade: false,
-    expect: null,
-  };
+  const summary = emptySummary();
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i] as string;
-    const value = fields[i + 1] as string;
-    switch (name.length) {
-      case 4:
-        if (name.toLowerCase() === 'host') {
-          summary.hosts++;
-          summary.host = value;
-        }
-        break;
-      case 6:
-        if (name.toLowerCase() === 'expect') summary.expect = joined(summary.expect, value);
-        break;
-      case 7: {
-        const lower = name.toLowerCase();
-        if (lower === 'referer') summary.referer ??= value;
-        else if (lower === 'upgrade') summary.upgrade = true;
-        break;
-      }
-      case 10:
-        if (name.toLowerCase() === 'connection') readConnection(summary, value);
-        break;
-      case 14:
-        if (name.toLowerCase() === 'content-length') {
-          summary.contentLength = joined(summary.contentLength, value);
-        }
-        break;
-      case 17:
-        if (name.toLowerCase() === 'transfer-encoding') {
-          summary.transferEncoding = joined(summary.transferEncoding, value);
-        }
-        break;
-    }
+    if (SUMMARIZED_LENGTHS[name.length] === 1) summarizeField(summary, name, fields[i + 1] as string);
   }
   return summary;
 };
@@ -143,6 +148,19 @@ export const readContentLength = (value: string): number | null => {
     length = number;
   }
   return length;
+};
+
+/** Drops all fields of the name `name`. */
+export const removeField = (fields: Fields, name: string): void => {
+  const lower = name.toLowerCase();
+  let kept = 0;
+  for (let i = 0; i < fields.length; i += 2) {
+    const old = fields[i] as string;
+    if (old.length === name.length && old.toLowerCase() === lower) continue;
+    fields[kept++] = old;
+    fields[kept++] = fields[i + 1] as string;
+  }
+  fields.length = kept;
 };
 
 /** Gives the field `name` the one value `value`, in the place of its first occurrence; at the end if there is none. */

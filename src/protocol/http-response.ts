@@ -12,7 +12,17 @@ import {
   refuse,
   UNTIL_CLOSE,
 } from './http.js';
-import { listOf, parseResponse, readContentLength, type Summary, summarize } from './http-fields.js';
+import {
+  emptySummary,
+  listOf,
+  parseResponse,
+  readContentLength,
+  SUMMARIZED_LENGTHS,
+  type Summary,
+  summarize,
+  summarizeField,
+  withoutSpace,
+} from './http-fields.js';
 import { COLON, CR, HTAB, LF, SP, skip, TOKEN } from './http-octets.js';
 
 const bad = (reason: string): Refused => refuse(502, `The server's answer can't be relied on: ${reason}`);
@@ -110,6 +120,8 @@ export const readResponseHead = (
   // The rest of it, and the field lines up to an empty line.
   let count = 0;
   let previous = -1;
+  const summary = emptySummary();
+  let regular = true;
   p = nextLine(bytes, p, to);
   for (let lines = 0; p >= 0; lines++) {
     const at = p;
@@ -119,8 +131,15 @@ export const readResponseHead = (
     if (stop === at) break;
     if (lines === MAX_FIELDS) return MANY_FIELDS;
     const nameEnd = skip(bytes, at, stop, TOKEN);
-    if (nameEnd > at && bytes[nameEnd] === COLON) count++;
-    else {
+    if (nameEnd > at && bytes[nameEnd] === COLON) {
+      count++;
+      const length = nameEnd - at;
+      if (SUMMARIZED_LENGTHS[length] === 1) {
+        const name = bytes.toString('latin1', at, nameEnd);
+        summarizeField(summary, name, withoutSpace(bytes.toString('latin1', nameEnd + 1, stop)));
+      }
+    } else {
+      regular = false;
       const odd = bytes.toString('latin1', at, stop);
       const fault = faultOf(previous < 0 ? null : bytes.toString('latin1', previous, at), odd);
       if (fault !== null) return fault;
@@ -132,21 +151,23 @@ export const readResponseHead = (
   if (p === HAS_NUL) return NUL_IN_HEAD;
   if (p === HAS_BARE_CR) return BARE_CR;
 
+  const minor = bytes[line + VERSION.length] === 0x30 ? 0 : 1;
+  if (regular) return understand(status, minor, summary, requestMethod, p - start);
+  // Lines that are no proper fields are read in more than one way out there: the second reader has to agree.
   const parsed = parseResponse(bytes, line, p);
   if (parsed === null) return BAD_LENGTH;
   if (parsed.headers.length !== 2 * count || parsed.statusCode !== status) return AMBIGUOUS;
-  return understand(status, parsed.versionMinor === 0 ? 0 : 1, parsed.headers, requestMethod, p - start);
+  return understand(status, minor, summarize(parsed.headers), requestMethod, p - start);
 };
 
 /** What the fields of a head mean, or why they can't be relied on. */
 const understand = (
   status: number,
   minor: 0 | 1,
-  fields: string[],
+  summary: Summary,
   requestMethod: string,
   size: number,
 ): Refused | Read<ResponseHead> => {
-  const summary = summarize(fields);
   const body = hasNoBody(status, requestMethod) ? NO_BODY : framing(summary, minor);
   if (body.kind === 'refused') return body;
   const keepAlive =
@@ -155,7 +176,7 @@ const understand = (
     body.kind !== 'until-close' &&
     // Another reader may go by the length: nothing may follow (RFC 9112 section 6.3, item 3).
     !(summary.transferEncoding !== null && summary.contentLength !== null);
-  return { kind: 'head', head: { status, minor, fields, body, keepAlive, size } };
+  return { kind: 'head', head: { status, minor, body, keepAlive, size } };
 };
 
 /** RFC 9112 section 6.3, items 1 and 2. */

@@ -2,7 +2,7 @@ import { bracketed, isIPv6, type OriginalDestination } from '../address.js';
 import { type Refused, type RequestHead, refuse } from './http.js';
 
 /** An authority without user information: the host as written (IPv6 in brackets), the port's digits if there are any. */
-interface Authority {
+export interface Authority {
   readonly host: string;
   readonly port: string | null;
 }

@@ -54,8 +54,6 @@ export interface RequestHead {
 export interface ResponseHead {
   readonly status: number;
   readonly minor: 0 | 1;
-  /** Lines that are no field lines are left out, folded lines are joined. */
-  readonly fields: Fields;
   readonly body: Body;
   /** The upstream may answer another request after this one. */
   readonly keepAlive: boolean;

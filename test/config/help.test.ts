@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import type { Option } from '../../src/config/command-line.js';
 import { parseCommandLine } from '../../src/config/dialect.js';
-import { OPTIONS } from '../../src/config/transproxy.js';
+import { OPTIONS } from '../../src/config/options.js';
 
 const root = new URL('../../../', import.meta.url);
 const options: readonly Option[] = Object.values(OPTIONS);

@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
-import { resolve } from 'node:path';
-import { describe, it } from 'node:test';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { ownPseudonym } from '../../src/config/pseudonym.js';
 import { parseTransproxy } from '../../src/config/transproxy.js';
 import { UsageError } from '../../src/config/usage-error.js';
-import { DEFAULT_LIMITS, type Plan } from '../../src/plan.js';
+import { EX, Failure } from '../../src/failure.js';
+import { DEFAULT_LIMITS, type Plan, type Upstream } from '../../src/plan.js';
 
 const words = (line: string) => line.split(' ').filter(Boolean);
 const plan = (line: string): Plan => {
@@ -19,6 +23,14 @@ const refused = (line: string, message: RegExp) =>
     line,
   );
 
+const proxy = (host: string, port: number, others: Partial<Upstream> = {}): Upstream => ({
+  scheme: 'http',
+  host,
+  port,
+  credentials: null,
+  ...others,
+});
+
 describe('a command line of transproxy', () => {
   it('fills in every default', () => {
     assert.deepEqual(plan('squid.example.net 3128'), {
@@ -27,9 +39,23 @@ describe('a command line of transproxy', () => {
           name: 'http to squid.example.net:3128',
           listen: [],
           mode: 'http',
-          upstream: { host: 'squid.example.net', port: 3128 },
+          target: null,
+          upstreams: [proxy('squid.example.net', 3128)],
+          balance: 'round-robin',
+          check: null,
           proxyOnly: false,
-          force: null,
+          proxyProtocol: null,
+          tls: 'connect',
+          ech: 'address',
+          unknown: 'direct',
+          http: {
+            force: null,
+            via: ownPseudonym(['squid.example.net', '3128']),
+            forwardedFor: false,
+            trust: [],
+            upgrade: 'connect',
+            verifyHost: 'off',
+          },
           allow: null,
           limits: DEFAULT_LIMITS,
         },
@@ -45,10 +71,11 @@ describe('a command line of transproxy', () => {
   });
 
   it('reads every option by its short name and by its long name', () => {
-    const short = '-s 8081 -b ::1 -r nobody -p -f http://a/ -a 10.0.0.0 -l /l -d -P /p -w 3 --log-level warn proxy 80';
+    const short =
+      '-s 8081 -b ::1 -r nobody -p -f http://a/ -a 10.0.0.0 -l /l -d -P /p -w 3 --log-level warn --via gw proxy 80';
     const long =
       '--server 8081 --bind ::1 --user nobody --proxy-only --force http://a/ --allow 10.0.0.0/8 --log /l' +
-      ' --foreground --pid-file /p --workers 3 --log-level warn proxy 80';
+      ' --foreground --pid-file /p --workers 3 --log-level warn --via gw proxy 80';
     assert.deepEqual(plan(short), plan(long));
     assert.deepEqual(plan(short), {
       services: [
@@ -56,9 +83,23 @@ describe('a command line of transproxy', () => {
           name: 'http to proxy:80',
           listen: [{ host: '::1', port: 8081 }],
           mode: 'http',
-          upstream: { host: 'proxy', port: 80 },
+          target: null,
+          upstreams: [proxy('proxy', 80)],
+          balance: 'round-robin',
+          check: null,
           proxyOnly: true,
-          force: { url: 'http://a/', host: 'a' },
+          proxyProtocol: null,
+          tls: 'connect',
+          ech: 'address',
+          unknown: 'connect',
+          http: {
+            force: { url: 'http://a/', host: 'a' },
+            via: 'gw',
+            forwardedFor: false,
+            trust: [],
+            upgrade: 'connect',
+            verifyHost: 'off',
+          },
           allow: [{ ip: '10.0.0.0', prefix: 8 }],
           limits: DEFAULT_LIMITS,
         },
@@ -88,7 +129,7 @@ describe('a command line of transproxy', () => {
       ['::1', '::1'],
       ['a.b', 'a.b'],
     ] as const) {
-      assert.deepEqual(service(`${host} 3128`).upstream, { host: parsed, port: 3128 });
+      assert.deepEqual(service(`${host} 3128`).upstreams, [proxy(parsed, 3128)]);
     }
     assert.equal(service('::1 3128').name, 'http to [::1]:3128');
   });
@@ -96,16 +137,14 @@ describe('a command line of transproxy', () => {
   it('relays to a target with -t HOST PORT, wherever -t stands', () => {
     for (const line of ['-t mail.example.net 25', 'mail.example.net 25 -t', '-ts 2525 mail.example.net 25']) {
       assert.equal(service(line).mode, 'relay');
-      assert.deepEqual(service(line).upstream, { host: 'mail.example.net', port: 25 });
+      assert.deepEqual(service(line).target, { host: 'mail.example.net', port: 25 });
+      assert.deepEqual(service(line).upstreams, []);
     }
   });
 
   it('relays to the original destination with -t alone', () => {
-    const { mode, upstream, name } = service('-t -s 8081');
-    assert.deepEqual(
-      { mode, upstream, name },
-      { mode: 'relay', upstream: null, name: 'relay to original destination' },
-    );
+    const { mode, target, name } = service('-t -s 8081');
+    assert.deepEqual({ mode, target, name }, { mode: 'relay', target: null, name: 'relay to original destination' });
   });
 
   it('accepts -p with -t HOST PORT, which has no way past its target', () => {
@@ -131,6 +170,49 @@ describe('a command line of transproxy', () => {
       { ip: '2001:db8::', prefix: 32 },
     ];
     assert.deepEqual(service('-a 10.0.0.0 -a 2001:db8::/32 proxy 80').allow, expected);
+  });
+
+  it('takes proxyhost and proxyport as the first upstream, or none beside --upstream', () => {
+    const [first, second] = [proxy('a', 3128), proxy('b', 3129)];
+    assert.deepEqual(service('a 3128 --upstream b:3129').upstreams, [first, second]);
+    assert.deepEqual(service('--upstream b:3129 a 3128').upstreams, [first, second]);
+    assert.deepEqual(service('--upstream a:3128 --upstream http://b:3129').upstreams, [first, second]);
+    assert.equal(service('a 3128 --upstream socks5://u:p@[::1]:1080').name, 'http to a:3128, socks5://[::1]:1080');
+  });
+
+  it('relays through upstreams, which -p may then insist on', () => {
+    const { target, upstreams, proxyOnly, name } = service('-t -p --upstream socks5://s:1080 mail.example.net 25');
+    assert.deepEqual(target, { host: 'mail.example.net', port: 25 });
+    assert.deepEqual(upstreams, [proxy('s', 1080, { scheme: 'socks5' })]);
+    assert.equal(proxyOnly, true);
+    assert.equal(name, 'relay to mail.example.net:25 through socks5://s:1080');
+    assert.equal(service('-t -p --upstream a:3128').name, 'relay to original destination through a:3128');
+  });
+
+  it('maps what is said about the upstreams and other protocols', () => {
+    const line = '--balance url-hash --check 2.5 --proxy-protocol v2 --tls close --unknown close proxy 80';
+    const { balance, check, proxyProtocol, tls, unknown } = service(line);
+    assert.deepEqual([balance, check, proxyProtocol, tls, unknown], ['url-hash', 2500, 'v2', 'close', 'close']);
+    assert.equal(service('-p --unknown close proxy 80').unknown, 'close');
+    assert.equal(service('--tls direct proxy 80').tls, 'direct');
+  });
+
+  it('maps what is said about requests', () => {
+    const line = '--upgrade pass --forwarded-for --trust 10.0.0.0/8 --trust ::1 --verify-host strict proxy 80';
+    const { upgrade, forwardedFor, trust, verifyHost } = service(line).http;
+    assert.deepEqual([upgrade, forwardedFor, verifyHost], ['pass', true, 'strict']);
+    assert.deepEqual(trust, [
+      { ip: '10.0.0.0', prefix: 8 },
+      { ip: '::1', prefix: 128 },
+    ]);
+    assert.equal(service('--verify-host address proxy 80').http.verifyHost, 'address');
+  });
+
+  it('has a name of its own in Via, the one that it is given, or none', () => {
+    assert.match(service('proxy 80').http.via ?? '', /^tproxy-[0-9a-f]{8}$/);
+    assert.equal(service('--via gw.example.net proxy 80').http.via, 'gw.example.net');
+    assert.equal(service('--no-via proxy 80').http.via, null);
+    assert.equal(service('-t').http.via, null);
   });
 
   it('survives structured clone, as it crosses to the workers', () => {
@@ -167,11 +249,35 @@ describe('a command line of transproxy is refused', () => {
   it('with options that contradict each other', () => {
     refused('-b ::1 proxy 80', /^-b \(--bind\) needs -s \(--server\)$/);
     refused('-s 8081 --exit-idle 5 proxy 80', /^--exit-idle is for sockets of inetd or systemd/);
-    refused('-t -p -s 8081', /^-p \(--proxy-only\) contradicts -t \(--transparent\) without HOST PORT/);
+    refused('-t -p -s 8081', /^-p \(--proxy-only\) contradicts -t \(--transparent\) without HOST PORT or --upstream/);
     refused('-t -f http://a/ -s 8081', /^-f \(--force\) is for HTTP/);
     for (const option of ['--first-byte', '--head-timeout'])
       refused(`-t ${option} 5`, new RegExp(`^${option} is for HTTP`));
     refused('-t --head-bytes 8192', /^--head-bytes is for HTTP/);
+    for (const option of ['--no-via', '--forwarded-for', '--via x', '--trust ::1', '--upgrade pass', '--tls close'])
+      refused(`-t ${option}`, new RegExp(`^${option.split(' ')[0]} is for HTTP`));
+    refused('-t --unknown close', /^--unknown is for HTTP/);
+    refused('-t --verify-host strict', /^--verify-host is for HTTP/);
+    refused('-t --upstream a:1 --balance url-hash', /^--balance url-hash is for HTTP/);
+    for (const option of ['--balance least-conn', '--check 1'])
+      refused(`-t a 1 ${option}`, new RegExp(`^${option.split(' ')[0]} needs --upstream`));
+    refused('-t --proxy-protocol v1', /^--proxy-protocol needs HOST PORT or --upstream/);
+    refused('-p --tls direct a 1', /^--tls direct contradicts -p \(--proxy-only\)/);
+    refused('-p --unknown direct a 1', /^--unknown direct contradicts -p \(--proxy-only\)/);
+    refused('--via x --no-via a 1', /^--via contradicts --no-via$/);
+    refused('--trust ::1 a 1', /^--trust needs --forwarded-for$/);
+  });
+
+  it('in http mode with no upstream that takes requests', () => {
+    refused(
+      '--upstream socks5://a:1080',
+      /^HTTP requests need an HTTP proxy.*socks5:\/\/ takes other connections only$/,
+    );
+  });
+
+  it('with one upstream twice', () => {
+    refused('a 3128 --upstream u:p@a:3128', /^the upstream a:3128 is given twice$/);
+    assert.equal(service('a 3128 --upstream socks5://a:3128').upstreams.length, 2);
   });
 
   it('with values out of bounds', () => {
@@ -180,10 +286,65 @@ describe('a command line of transproxy is refused', () => {
     refused('--head-bytes 8191 proxy 80', /from 8192 to 1048576/);
     refused('--head-bytes 1048577 proxy 80', /from 8192 to 1048576/);
     refused('--idle 0 proxy 80', /^--idle: "0" is not a number of seconds/);
+    refused(
+      '--balance random proxy 80',
+      /^--balance: "random" is none of round-robin, least-conn, source-hash, url-hash$/,
+    );
+    refused('--tls splice proxy 80', /^--tls: "splice" is none of connect, direct, close$/);
+    refused('--unknown relay proxy 80', /^--unknown: "relay" is none of connect, direct, close$/);
+    refused('--upgrade direct proxy 80', /^--upgrade: "direct" is none of connect, pass$/);
+    refused('--proxy-protocol 2 proxy 80', /^--proxy-protocol: "2" is none of v1, v2$/);
+    refused('--verify-host yes proxy 80', /^--verify-host: "yes" is none of address, strict$/);
+    refused('--verify-host', /^--verify-host needs a value$/);
+    refused('--check 0 proxy 80', /^--check: "0" is not a number of seconds/);
     refused('--log-level loud proxy 80', /^--log-level: "loud" is none of error, warn, info, debug$/);
     refused('-a 10.0.0.0/33 proxy 80', /^-a \(--allow\): "10\.0\.0\.0\/33"/);
     refused('-b 300.1.1.1 -s 80 proxy 80', /^-b \(--bind\): "300\.1\.1\.1"/);
     refused('-r #x proxy 80', /^-r \(--user\): "#x"/);
     refused('-f https://a/ proxy 80', /^-f \(--force\): "https:\/\/a\/" is not an http:\/\/ URL$/);
+  });
+});
+
+describe('--proxy-auth', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tproxy-test-'));
+  after(() => rmSync(folder, { recursive: true }));
+  const file = (text: string): string => {
+    const path = join(folder, 'auth');
+    writeFileSync(path, text);
+    return path;
+  };
+  const credentials = (text: string, line = 'a 3128') =>
+    service(`--proxy-auth ${file(text)} ${line}`).upstreams.map((upstream) => upstream.credentials);
+  const fails = (line: string, message: RegExp) =>
+    assert.throws(
+      () => parseTransproxy(words(line)),
+      (error) => error instanceof Failure && error.exitCode === EX.NOINPUT && message.test(error.message),
+    );
+
+  it("takes the first line's user and password, which may have colons in it", () => {
+    assert.deepEqual(credentials('me:a:b%20\r\nmore:lines\n'), [{ user: 'me', password: 'a:b%20' }]);
+    assert.deepEqual(credentials('me:'), [{ user: 'me', password: '' }]);
+    assert.deepEqual(credentials('mé:ö'), [{ user: 'mé', password: 'ö' }]);
+  });
+
+  it('is for the upstreams that have none of their own', () => {
+    assert.deepEqual(credentials('me:x', 'a 1 --upstream you:y@b:2 --upstream socks5://c:3'), [
+      { user: 'me', password: 'x' },
+      { user: 'you', password: 'y' },
+      { user: 'me', password: 'x' },
+    ]);
+  });
+
+  it('needs a file that can be read and has a user and a password', () => {
+    fails(`--proxy-auth ${folder}/none a 1`, /^--proxy-auth: ".*\/none": ENOENT$/);
+    fails(`--proxy-auth ${file('')} a 1`, /^--proxy-auth: the first line of ".*" is not user:password$/);
+    fails(`--proxy-auth ${file('secret')} a 1`, /^(?!.*secret).*is not user:password$/);
+    fails(`--proxy-auth ${file(':x')} a 1`, /have no user name \(for upstream a:1\)$/);
+    fails(`--proxy-auth ${file('me:')} a 1 --upstream socks5://b:2`, /SOCKS 5 needs \(for upstream socks5:\/\/b:2\)$/);
+  });
+
+  it('needs an upstream beside -t', () => {
+    refused(`-t --proxy-auth ${file('me:x')}`, /^--proxy-auth needs --upstream/);
+    assert.deepEqual(credentials('me:x', '-t --upstream a:1'), [{ user: 'me', password: 'x' }]);
   });
 });

@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { UsageError } from '../../src/config/usage-error.js';
-import { parseForcedUrl, parseInteger, parseLogLevel, parseSeconds, parseUser } from '../../src/config/values.js';
+import {
+  parseForcedUrl,
+  parseInteger,
+  parseOneOf,
+  parsePseudonym,
+  parseSeconds,
+  parseUser,
+} from '../../src/config/values.js';
 
 const refuses = (parse: (what: string, text: string) => unknown, texts: readonly string[]) => {
   for (const text of texts) {
@@ -35,10 +42,22 @@ describe('parseSeconds', () => {
   });
 });
 
-describe('parseLogLevel', () => {
-  it('knows error, warn, info and debug', () => {
-    for (const level of ['error', 'warn', 'info', 'debug']) assert.equal(parseLogLevel('--log-level', level), level);
-    refuses(parseLogLevel, ['INFO', 'trace', '3']);
+describe('parseOneOf', () => {
+  it('knows its words as they are written', () => {
+    const parse = parseOneOf('round-robin', 'least-conn');
+    for (const word of ['round-robin', 'least-conn']) assert.equal(parse('--balance', word), word);
+    refuses(parse, ['Round-Robin', 'round', '3', 'toString']);
+  });
+});
+
+describe('parsePseudonym', () => {
+  it('takes a token, as a host name is one', () => {
+    for (const name of ['gw1', 'gw1.example.net', 'tproxy-0123abcd', '_x'])
+      assert.equal(parsePseudonym('--via', name), name);
+  });
+
+  it('refuses what would end the field or be read as two entries or a comment', () => {
+    refuses(parsePseudonym, ['a b', 'a,b', 'a(b)', 'a\r\nb', 'é', '[::1]', 'a:80', 'a'.repeat(256)]);
   });
 });
 

@@ -41,4 +41,17 @@ describe('one connection on fd 0', () => {
       near.destroy();
     }
   });
+
+  test('--verify-host is refused: one connection could not wait for names to be looked up', async (t) => {
+    const { near, far } = await connection();
+    const args = ['--verify-host', 'strict', '127.0.0.1', '9'];
+    const child = new Child(t, [PROGRAM, ...args], { stdio: [far, far, 'pipe'] });
+    far.destroy();
+    assert.deepEqual(await readAll(near), { text: '', error: null });
+    assert.equal(await child.exit(), 64);
+    assert.match(
+      child.stderr,
+      /^tproxy: --verify-host looks names up while it serves: that needs -s \(--server\), or .*\n$/,
+    );
+  });
 });

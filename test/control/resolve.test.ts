@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { resolveHost, resolveUpstream } from '../../src/control/resolve.js';
+import { resolveHost, resolveHostPort, resolveService } from '../../src/control/resolve.js';
+import { serviceOf, upstreamOf } from '../data/rig.js';
 
 describe('resolve', () => {
-  test('an address stands for itself', async () => {
+  test('an address stands for itself, in the one spelling that the kernel has for it', async () => {
+    assert.deepEqual(await resolveHost('2001:DB8:0::0001'), ['2001:db8::1']);
     assert.deepEqual(await resolveHost('192.0.2.1'), ['192.0.2.1']);
     assert.deepEqual(await resolveHost('2001:db8::1'), ['2001:db8::1']);
   });
@@ -14,8 +16,8 @@ describe('resolve', () => {
     assert.equal(new Set(found).size, found.length);
   });
 
-  test('an upstream has its port at each address', async () => {
-    assert.deepEqual(await resolveUpstream({ host: '192.0.2.1', port: 3128 }), [{ ip: '192.0.2.1', port: 3128 }]);
+  test('a host has its port at each address', async () => {
+    assert.deepEqual(await resolveHostPort({ host: '192.0.2.1', port: 3128 }), [{ ip: '192.0.2.1', port: 3128 }]);
   });
 
   test('a name that nobody has is a failure with the name, the reason and the exit code for hosts', async () => {
@@ -24,5 +26,25 @@ describe('resolve', () => {
       message: /^can't find the host no such host: E[A-Z_]+$/,
       exitCode: 68,
     });
+  });
+
+  test('the hosts of a service are its upstreams, then its target; one that nobody has is a problem, not the end', async () => {
+    const upstreams = [upstreamOf({ host: '192.0.2.1', port: 3128 }), upstreamOf({ host: 'no such host' })];
+    const target = { host: '192.0.2.2', port: 25 };
+    const { addresses, problems } = await resolveService(serviceOf({ upstreams, target }));
+    assert.deepEqual(addresses, [[{ ip: '192.0.2.1', port: 3128 }], [], [{ ip: '192.0.2.2', port: 25 }]]);
+    assert.deepEqual(
+      problems.map(({ message }) => message.replace(/E[A-Z_]+$/, '')),
+      ["can't find the host no such host: "],
+    );
+  });
+
+  test('a service none of whose upstreams is found has nowhere to go, whatever its target is', async () => {
+    const upstreams = [upstreamOf({ host: 'no such host' })];
+    await assert.rejects(resolveService(serviceOf({ upstreams, target: { host: '192.0.2.2', port: 25 } })), {
+      name: 'Failure',
+      exitCode: 68,
+    });
+    await assert.rejects(resolveService(serviceOf({ target: { host: 'no such host', port: 25 } })), /no such host/);
   });
 });

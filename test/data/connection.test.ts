@@ -65,7 +65,7 @@ describe('a relay', () => {
     assert.equal(stage.counters.get('open'), 0);
     assert.equal(stage.counters.get('bytesFromClients'), 7);
     assert.equal(stage.counters.get('bytesToClients'), 29);
-    assert.deepEqual(stage.entries, [`Transparent   1 127.0.0.1 -> 127.0.0.1:${stage.upstream.address.port}`]);
+    assert.deepEqual(stage.entries, ['Transparent   1 127.0.0.1 -> target:1']);
   });
 
   test('passes the half-close of an upstream that ends first', () => {
@@ -178,7 +178,7 @@ describe('a relay', () => {
 
   test('resets the client when the upstream cannot be reached, and says why', () => {
     const nowhere = refusing();
-    const stage = new Stage({}, [nowhere]);
+    const stage = new Stage({}, [[nowhere]]);
     const client = stage.client();
     stage.play(
       (function* () {
@@ -192,7 +192,7 @@ describe('a relay', () => {
   });
 
   test('to the original destination resets a connection that was not redirected', () => {
-    const stage = new Stage({ upstream: null });
+    const stage = new Stage({ target: null });
     const client = stage.client();
     stage.play(
       (function* () {
@@ -204,21 +204,22 @@ describe('a relay', () => {
     );
   });
 
-  test('takes the next upstream address for each connection, and new ones when it is told', () => {
-    const stage = new Stage({}, []);
+  test('takes the next address of its target for each connection, and new ones when it is told', () => {
+    const stage = new Stage({}, [[]]);
     const [a, b, c] = ['1', '2', '3'].map((ip) => ({ ip: `127.0.0.${ip}`, port: 1 }));
     assert.ok(a && b && c);
-    stage.site.setUpstreams([a, b]);
+    stage.site.setAddresses(0, [a, b]);
     assert.deepEqual(
-      [0, 1, 2].map(() => stage.site.nextUpstreams()),
+      [0, 1, 2].map(() => stage.site.target?.next()),
       [
         [a, b],
         [b, a],
         [a, b],
       ],
     );
-    stage.site.setUpstreams([c]);
-    assert.deepEqual(stage.site.nextUpstreams(), [c]);
+    stage.site.setAddresses(0, [c]);
+    stage.site.setAddresses(1, [a]);
+    assert.deepEqual(stage.site.target?.next(), [c]);
     stage.play(turns(1));
   });
 

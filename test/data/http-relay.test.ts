@@ -1,57 +1,8 @@
 import assert from 'node:assert/strict';
-import { describe, type TestContext, test } from 'node:test';
+import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { type Peer, pattern, type Script, Stage, turns, until } from './rig.js';
-
-const get = (path: string, more = ''): string => `GET ${path} HTTP/1.1\r\nHost: origin.test\r\n${more}\r\n`;
-const sentOn = (path: string, more = ''): string =>
-  `GET http://origin.test${path} HTTP/1.1\r\nHost: origin.test\r\n${more}\r\n`;
-const ok = (body: string, more = ''): string =>
-  `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n${more}\r\n${body}`;
-const NOT_HTTP = '\x16\x03\x01 this is no request\r\n\r\n';
-
-/** A stage for http, its client, and its upstream once the client has made it connect. */
-class Talk {
-  readonly stage: Stage;
-  readonly client: Peer;
-  upstream!: Peer;
-
-  constructor(service: ConstructorParameters<typeof Stage>[0] = {}) {
-    this.stage = new Stage({ mode: 'http', ...service });
-    this.client = this.stage.client();
-  }
-
-  /** Sends `bytes`, the first of the connection, and waits for the upstream to be connected. */
-  *begin(bytes: string): Script {
-    this.client.send(bytes);
-    yield* this.stage.upstreamPeer((peer) => {
-      this.upstream = peer;
-    });
-  }
-
-  /** The client reads a refusal and the end of the stream. */
-  *refused(status: number, before = ''): Script {
-    yield* this.client.over();
-    const { text } = this.client;
-    assert.equal(text.slice(0, before.length), before);
-    assert.match(text.slice(before.length), new RegExp(`^HTTP/1.1 ${status} `));
-    assert.equal(this.client.state, 'end');
-  }
-
-  /** Plays, then closes what is left. */
-  play(script: () => Script): void {
-    const { stage } = this;
-    stage.play(script());
-    this.client.close();
-    this.upstream?.close();
-  }
-}
-
-const withClock = (t: TestContext): { now: number } => {
-  const clock = { now: 1000 };
-  t.mock.method(performance, 'now', () => clock.now);
-  return clock;
-};
+import { type Peer, pattern, turns, until } from './rig.js';
+import { BAD, get, NOT_HTTP, ok, sentOn, Talk, withClock } from './talk.js';
 
 describe('requests', () => {
   test('each request of a kept-alive connection becomes an absolute-URI request, and its answer passes byte for byte', () => {
@@ -212,7 +163,7 @@ describe('requests', () => {
   });
 
   test('with --force every request goes to the one URL, but for those that it refers to', () => {
-    const talk = new Talk({ force: { url: 'http://wall.test/login', host: 'wall.test' } });
+    const talk = new Talk({ http: { force: { url: 'http://wall.test/login', host: 'wall.test' } } });
     talk.play(function* () {
       yield* talk.begin(get('/a'));
       const forced = 'GET http://wall.test/login HTTP/1.1\r\nHost: wall.test\r\n\r\n';
@@ -229,10 +180,10 @@ describe('requests', () => {
 });
 
 describe('refusals', () => {
-  test('what is no HTTP is refused with 400 and the end of the stream, and no upstream is bothered', () => {
+  test('a bad request is refused with 400 and the end of the stream, and no upstream is bothered', () => {
     const talk = new Talk();
     talk.play(function* () {
-      talk.client.send(NOT_HTTP);
+      talk.client.send(BAD);
       yield* talk.refused(400);
       assert.equal(talk.stage.upstream.tryAccept(), null);
       talk.client.close();
@@ -325,7 +276,7 @@ describe('refusals', () => {
 
   test('an upstream that cannot be reached is a 502', () => {
     const talk = new Talk();
-    talk.stage.site.setUpstreams([{ ip: '127.0.0.1', port: 1 }]);
+    talk.stage.site.setAddresses(0, [{ ip: '127.0.0.1', port: 1 }]);
     talk.play(function* () {
       talk.client.send(get('/'));
       yield* talk.refused(502);
@@ -358,7 +309,7 @@ describe('refusals', () => {
   test('what a refused client still sends does not destroy the refusal', () => {
     const talk = new Talk();
     talk.play(function* () {
-      talk.client.send(NOT_HTTP.repeat(200));
+      talk.client.send(BAD.repeat(200));
       yield* turns();
       talk.client.send('more');
       yield* turns();
@@ -450,18 +401,19 @@ describe('tunnels', () => {
 
   test('a 101 to an upgrade makes a tunnel, any other answer does not', () => {
     for (const granted of [true, false]) {
-      const talk = new Talk();
+      const talk = new Talk({ http: { upgrade: 'pass' } });
       const offer = 'Connection: Upgrade\r\nUpgrade: websocket\r\n';
+      const offered = 'Upgrade: websocket\r\nConnection: upgrade\r\n';
       talk.play(function* () {
         yield* talk.begin(get('/ws', offer));
-        yield* talk.upstream.expect(sentOn('/ws', offer));
+        yield* talk.upstream.expect(sentOn('/ws', offered));
         const answer = granted
           ? 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n'
           : ok('plain');
         talk.upstream.send(answer);
         yield* talk.client.expect(answer);
         talk.client.send(get('/then'));
-        yield* talk.upstream.expect(sentOn('/ws', offer) + (granted ? get('/then') : sentOn('/then')));
+        yield* talk.upstream.expect(sentOn('/ws', offered) + (granted ? get('/then') : sentOn('/then')));
       });
     }
   });
@@ -526,16 +478,29 @@ describe('answers', () => {
     });
   });
 
-  test('an upstream that ends an idle connection takes the client connection with it', () => {
+  test('an upstream that ends an idle connection is no matter for the client, whose next request opens another', () => {
     const talk = new Talk();
     talk.play(function* () {
       yield* talk.begin(get('/'));
       talk.upstream.send(ok('x'));
       yield* talk.client.expect(ok('x'));
       talk.upstream.shutdown();
-      yield* talk.client.over();
+      yield* talk.upstream.over();
+      assert.equal(talk.upstream.text, sentOn('/'));
+      assert.equal(talk.upstream.state, 'end');
+      talk.upstream.close();
+      yield* turns();
+      talk.client.read();
+      assert.equal(talk.client.state, 'open');
+      assert.equal(talk.stage.upstream.tryAccept(), null);
+      yield* talk.begin(get('/2'));
+      yield* talk.upstream.expect(sentOn('/2'));
+      talk.upstream.send(ok('two'));
+      yield* talk.client.expect(ok('x') + ok('two'));
       talk.client.shutdown();
-      yield* until('the connection ends', () => talk.stage.connections.size === 0);
+      yield* talk.upstream.over();
+      talk.upstream.shutdown();
+      yield* talk.stage.gone();
     });
   });
 
@@ -589,7 +554,7 @@ describe('answers', () => {
 });
 
 describe('deadlines', () => {
-  test('a client that sends nothing is gone after the first-byte time', (t) => {
+  test('a client that was not redirected and sends nothing is gone after the first-byte time', (t) => {
     const clock = withClock(t);
     const talk = new Talk({ limits: { firstByte: 5000 } });
     talk.play(function* () {
@@ -679,15 +644,31 @@ describe('deadlines', () => {
     });
   });
 
-  test('the idle time counts after a request even where it is shorter than the first-byte time', (t) => {
+  test('the idle time counts after a request even where it is shorter than the first-byte time: a 504', (t) => {
     const clock = withClock(t);
     const talk = new Talk({ limits: { firstByte: 60_000, idle: 5000 } });
     talk.play(function* () {
       yield* talk.begin(get('/'));
       yield* talk.upstream.expect(sentOn('/'));
       clock.now += 5300;
-      yield* turns();
-      assert.equal(talk.stage.connections.size, 0);
+      yield* talk.refused(504);
+      yield* talk.upstream.over();
+      talk.client.shutdown();
+      yield* talk.stage.gone();
+    });
+  });
+
+  test('the idle time ends a connection between two requests', (t) => {
+    const clock = withClock(t);
+    const talk = new Talk({ limits: { idle: 5000 } });
+    talk.play(function* () {
+      yield* talk.begin(get('/'));
+      talk.upstream.send(ok('x'));
+      yield* talk.client.expect(ok('x'));
+      clock.now += 5300;
+      yield* talk.stage.gone();
+      yield* talk.client.over();
+      assert.equal(talk.client.text, ok('x'));
     });
   });
 

@@ -10,7 +10,7 @@ const serving = (mostConnections: number, service: ConstructorParameters<typeof 
   const stage = new Stage(service);
   const door = new Door();
   const listener = new Listener(stage.site, door.fd, mostConnections);
-  stage.site.onClosed = () => listener.onClosed();
+  stage.thread.onClosed = () => listener.onClosed();
   return [stage, door];
 };
 

@@ -5,11 +5,21 @@
 import { readdirSync } from 'node:fs';
 import type { SocketAddress } from '../../src/address.js';
 import { allocateCounters, CounterRow } from '../../src/counters.js';
-import { admit, type Connection } from '../../src/data/connection.js';
-import { type HttpLink, HttpRelay } from '../../src/data/http-relay.js';
+import { admit, Connection } from '../../src/data/connection.js';
 import { Loop } from '../../src/data/loop.js';
-import { Site } from '../../src/data/site.js';
-import { DEFAULT_LIMITS, type Limits, type LogLevel, type Service } from '../../src/plan.js';
+import { Names } from '../../src/data/names.js';
+import { parts } from '../../src/data/parts.js';
+import { Site, type Thread } from '../../src/data/site.js';
+import {
+  DEFAULT_LIMITS,
+  type HttpSettings,
+  hostsOf,
+  isPlainRelay,
+  type Limits,
+  type LogLevel,
+  type Service,
+  type Upstream,
+} from '../../src/plan.js';
 import { E, errnoName } from '../../src/sys/errno.js';
 import { closeFd } from '../../src/sys/process.js';
 import {
@@ -238,49 +248,87 @@ export class CountingLoop extends Loop {
   }
 }
 
-/** The parts of a thread that a connection needs, with one service, whose upstream is a door of the test's. */
+/** An upstream whose address a stage is told beside it. */
+export const upstreamOf = (more: Partial<Upstream> = {}): Upstream => ({
+  scheme: 'http',
+  host: 'upstream',
+  port: 1,
+  credentials: null,
+  ...more,
+});
+
+/** What HTTP services do in tests that say nothing else: translate, and nothing more. */
+const PLAIN_HTTP: HttpSettings = {
+  force: null,
+  via: null,
+  forwardedFor: false,
+  trust: [],
+  upgrade: 'connect',
+  verifyHost: 'off',
+};
+
+/** The settings of a service that a test cares for. */
+export type Settings = Partial<Omit<Service, 'limits' | 'http'>> & {
+  readonly limits?: Partial<Limits>;
+  readonly http?: Partial<HttpSettings>;
+};
+
+/** A relay to one target, or with mode `http` a service with one HTTP upstream. */
+export const serviceOf = (settings: Settings = {}): Service => {
+  const mode = settings.mode ?? 'relay';
+  return {
+    name: 'test',
+    listen: [],
+    mode,
+    target: mode === 'http' ? null : { host: 'target', port: 1 },
+    upstreams: mode === 'http' ? [upstreamOf()] : [],
+    balance: 'round-robin',
+    check: null,
+    proxyOnly: false,
+    proxyProtocol: null,
+    tls: 'connect',
+    ech: 'address',
+    unknown: 'direct',
+    allow: null,
+    ...settings,
+    http: { ...PLAIN_HTTP, ...settings.http },
+    limits: { ...DEFAULT_LIMITS, ...settings.limits },
+  };
+};
+
+/** The parts of a thread that a connection needs, with one service, whose hosts are doors of the test's. */
 export class Stage {
   readonly loop = new CountingLoop(64);
   readonly connections = new Set<Connection>();
   readonly logs: [LogLevel, string][] = [];
   readonly entries: string[] = [];
+  /** Names whose addresses were asked for. */
+  readonly asked: string[] = [];
   unreachable = 0;
   readonly counters = new CounterRow(allocateCounters(1), 0);
   readonly upstream = new Door();
   readonly front = new Door();
+  readonly thread: Thread;
   readonly site: Site;
 
-  constructor(
-    service: Partial<Omit<Service, 'limits'>> & { limits?: Partial<Limits> } = {},
-    upstreams?: SocketAddress[],
-  ) {
-    const whole: Service = {
-      name: 'test',
-      listen: [],
-      mode: 'relay',
-      upstream: { host: 'upstream', port: 1 },
-      proxyOnly: false,
-      force: null,
-      allow: null,
-      ...service,
-      limits: { ...DEFAULT_LIMITS, ...service.limits },
-    };
-    this.site = new Site(
-      0,
-      whole,
-      this.loop,
-      {
+  /** `addresses` by host of the service; `upstream` is the address of the first, and of every other host, by default. */
+  constructor(settings: Settings = {}, addresses?: readonly (readonly SocketAddress[])[]) {
+    const service = serviceOf(settings);
+    this.thread = {
+      loop: this.loop,
+      reporter: {
         verbose: true,
         log: (level, message) => this.logs.push([level, message]),
         access: (entry) => this.entries.push(entry),
         unreachable: () => this.unreachable++,
       },
-      this.counters,
-      this.connections,
-      whole.mode === 'http' ? (link: HttpLink) => new HttpRelay(link) : null,
-      upstreams ?? [this.upstream.address],
-      0,
-    );
+      counters: this.counters,
+      connections: this.connections,
+      names: new Names((name) => this.asked.push(name)),
+      onClosed: () => {},
+    };
+    const all = addresses ?? hostsOf(service).map(() => [this.upstream.address]);
+    this.site = new Site(0, service, this.thread, isPlainRelay(service) ? null : parts, all, 0);
   }
 
   /** A client whose connection was admitted. Call it from a script, or before the loop runs. */
@@ -291,8 +339,33 @@ export class Stage {
     return client;
   }
 
+  /** The same as if a redirect rule had caught a connection to `original`. */
+  redirected(original: SocketAddress): Peer {
+    const client = this.front.connect();
+    const { fd } = this.front.acceptNow();
+    const connection = new Connection(this.site, fd, peerAddress(fd));
+    Object.defineProperty(connection, 'original', { value: original });
+    connection.start();
+    return client;
+  }
+
+  /** The one connection that is open. */
+  get connection(): Connection {
+    const [connection] = this.connections;
+    if (connection === undefined) throw new Error('no connection is open');
+    return connection;
+  }
+
   *upstreamPeer(into: (peer: Peer) => void): Script {
     yield* this.upstream.accepted(into);
+  }
+
+  *gone(): Script {
+    yield* until('the connections end', () => this.connections.size === 0);
+  }
+
+  said(part: string): boolean {
+    return this.logs.some(([, line]) => line.includes(part));
   }
 
   play(script: Script): void {

@@ -32,7 +32,7 @@ const original = { ip: '192.0.2.1', port: 80 };
 export const followRequests = (pieces: readonly Buffer[], maxBytes = MAX_HEAD): Followed => {
   const messages: Message[] = [];
   const all = Buffer.concat(pieces);
-  const into = Buffer.alloc(all.length + 4096);
+  const into = Buffer.alloc(2 * all.length + 4096);
   const chunked = new ChunkedBody(400);
   let at = 0;
   let end = 0;

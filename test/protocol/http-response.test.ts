@@ -22,11 +22,10 @@ const refuses = (rows: readonly Refusal[]): void => {
 };
 
 describe('a response head', () => {
-  test('is read with its status, version, fields and size', () => {
+  test('is read with its status, version, body and size', () => {
     assert.deepEqual(acceptedResponse(`${SQUID}Hello`), {
       status: 200,
       minor: 1,
-      fields: ['Server', 'nginx/1.22.1', 'Content-Length', '12', 'X-Cache', 'HIT from a', 'Connection', 'keep-alive'],
       body: { kind: 'length', length: 12 },
       keepAlive: true,
       size: SQUID.length,
@@ -54,8 +53,8 @@ describe('a response head', () => {
     refusedResponse(withFields(...Array<string>(MAX_FIELDS + 1).fill('a:')));
   });
 
-  test('keeps 8-bit bytes in its values', () => {
-    assert.deepEqual(acceptedResponse(withFields('X: \x80\xa0\xff')).fields, ['X', '\x80\xa0\xff']);
+  test('may have 8-bit bytes in its values', () => {
+    acceptedResponse(withFields('X: \x80\xa0\xff'));
   });
 });
 
@@ -101,12 +100,8 @@ describe('RFC 9112 sections 2.2 and 5: lenient reading', () => {
     const head = acceptedResponse(
       withFields('X: a', ' b', '\tc', 'Server : old', 'no colon', 'a b: c', 'x@y: z', ': d'),
     );
-    assert.deepEqual(head.fields, ['X', 'a b c', 'x@y', 'z']);
     assert.deepEqual(head.body, { kind: 'until-close' });
-    assert.deepEqual(
-      acceptedResponse(withFields('Access-Control-Expose-Headers: X,', ' Content-Length')).fields.length,
-      2,
-    );
+    acceptedResponse(withFields('Access-Control-Expose-Headers: X,', ' Content-Length'));
   });
 
   refuses([

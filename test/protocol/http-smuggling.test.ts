@@ -101,11 +101,7 @@ describe('a request that could be misread', () => {
     const lines = ['content-length: 0000036', 'X: y', 'Content-Length: 36, 36'].map((l) =>
       l.replaceAll('36', `${SMUGGLED.length}`),
     );
-    const followed = followRequests([latin1(post(...lines) + SMUGGLED)]);
-    assert.equal(followed.messages.length, 0);
-    assert.equal(followed.refused, 400);
-
-    const [message, next] = followRequests([latin1(post(...lines.slice(0, 2), sized) + SMUGGLED + SMUGGLED)]).messages;
+    const [message, next] = followRequests([latin1(post(...lines) + SMUGGLED + SMUGGLED)]).messages;
     assert.equal(
       message?.written,
       `POST http://a/ HTTP/1.1\r\nHost: a\r\ncontent-length: ${SMUGGLED.length}\r\nX: y\r\n\r\n`,

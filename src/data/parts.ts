@@ -1,0 +1,32 @@
+import { type End, formatEnd, type SocketAddress } from '../address.js';
+import type { Limits, Upstream } from '../plan.js';
+import { basicAuthorization, ConnectHandshake } from '../protocol/connect.js';
+import type { Handshake } from '../protocol/handshake.js';
+import { writeProxyV1, writeProxyV2 } from '../protocol/proxy-protocol.js';
+import { Socks5Handshake } from '../protocol/socks5.js';
+import { detect } from './detect.js';
+import { type HttpLink, HttpRelay } from './http-relay.js';
+
+/**
+ * All that a plain relay has no use for, in one object: under inetd a relay's process does not load it.
+ */
+export const parts = {
+  detect,
+
+  relay: (link: HttpLink): HttpRelay => new HttpRelay(link),
+
+  /** The value of Proxy-Authorization for an upstream; null where it has no credentials, or speaks SOCKS. */
+  authorization: ({ scheme, credentials }: Upstream): string | null =>
+    scheme === 'http' && credentials !== null ? basicAuthorization(credentials.user, credentials.password) : null,
+
+  handshake: (upstream: Upstream, authorization: string | null, tunnel: End, limits: Limits): Handshake =>
+    upstream.scheme === 'socks5'
+      ? new Socks5Handshake(tunnel, upstream.credentials)
+      : new ConnectHandshake(formatEnd(tunnel), authorization, limits.headBytes),
+
+  /** The PROXY protocol's header for a connection from `source` that meant to go to `destination`. */
+  preface: (version: 'v1' | 'v2', source: SocketAddress | null, destination: SocketAddress): Buffer =>
+    version === 'v1' ? writeProxyV1(source, destination) : writeProxyV2(source, destination),
+};
+
+export type Parts = typeof parts;
