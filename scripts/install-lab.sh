@@ -7,9 +7,10 @@ set -eu
 packages='iproute2 iptables nftables procps util-linux
   squid apache2 nginx-light libnginx-mod-stream
   openbsd-inetd ucspi-tcp systemd logrotate
-  curl netcat-openbsd openssl strace
-  haproxy rinetd redir socat hyperfine'
-services='squid apache2 apache-htcacheclean nginx openbsd-inetd haproxy rinetd'
+  curl netcat-openbsd openssl strace redsocks privoxy tinyproxy
+  haproxy rinetd redir socat hyperfine
+  microsocks chromium'
+services='squid apache2 apache-htcacheclean nginx openbsd-inetd haproxy rinetd redsocks privoxy tinyproxy'
 
 missing=
 for package in $packages; do

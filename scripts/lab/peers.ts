@@ -17,7 +17,7 @@ export interface Peer {
   logged(text: string, count?: number): Promise<string[]>;
 }
 
-interface Recipe {
+export interface Recipe {
   readonly name: string;
   readonly port: number;
   /** Number of the user that it drops its privileges to; it must be able to write to its folder. */
@@ -26,7 +26,7 @@ interface Recipe {
   readonly command: (configurationFile: string) => readonly string[];
 }
 
-const start = async (lab: Lab, host: Host, recipe: Recipe): Promise<Peer> => {
+export const startPeer = async (lab: Lab, host: Host, recipe: Recipe): Promise<Peer> => {
   const folder = mkdtempSync(lab.path(`${recipe.name}-`));
   const file = join(folder, 'configuration');
   writeFileSync(file, recipe.configuration(folder));
@@ -61,14 +61,27 @@ const start = async (lab: Lab, host: Host, recipe: Recipe): Promise<Peer> => {
 const PROXY_USER = 13;
 const WWW_DATA_USER = 33;
 
+export interface SquidSettings {
+  /** Behind the port on its http_port line. */
+  readonly portOptions?: string;
+  /** Lines before the rule that allows everything. */
+  readonly rules?: string;
+}
+
 /** Squid with a cache in memory. Log lines: `client squid-status/http-status method url hierarchy user-agent`. */
-export const startSquid = (lab: Lab, host: Host, port = 3128): Promise<Peer> =>
-  start(lab, host, {
+export const startSquid = (
+  lab: Lab,
+  host: Host,
+  port = 3128,
+  { portOptions = '', rules = '' }: SquidSettings = {},
+): Promise<Peer> =>
+  startPeer(lab, host, {
     name: 'squid',
     port,
     user: PROXY_USER,
     configuration: (folder) => `
-http_port ${port}
+http_port ${port} ${portOptions}
+${rules}
 http_access allow all
 cache_mem 64 MB
 maximum_object_size_in_memory 16 MB
@@ -84,7 +97,8 @@ shutdown_lifetime 0 seconds
 visible_hostname proxy.lab
 cache_effective_user proxy
 `,
-    command: (file) => ['squid', '-N', '-f', file],
+    // Squids of one host share /dev/shm, where files are named after the service.
+    command: (file) => ['squid', '-N', '-n', `squid${port}`, '-f', file],
   });
 
 const APACHE_MODULES = [
@@ -100,7 +114,7 @@ const APACHE_MODULES = [
 
 /** Apache's mod_proxy as a forward proxy with a cache. Log lines: `client "request line" status cache-status`. */
 export const startApache = (lab: Lab, host: Host, port = 3128): Promise<Peer> =>
-  start(lab, host, {
+  startPeer(lab, host, {
     name: 'apache',
     port,
     user: WWW_DATA_USER,
@@ -131,12 +145,17 @@ ErrorLog ${folder}/error.log
   });
 
 /**
- * nginx as an origin that serves the folder `files` inside its own, for a day in any cache.
+ * nginx as an origin that serves the folder `files` inside its own, for a day in any cache. `servers`: more server blocks.
  * Log lines: `client "request line" status host user-agent`.
  */
-export const startNginx = async (lab: Lab, host: Host, ports: readonly [number, ...number[]] = [80]): Promise<Peer> => {
+export const startNginx = async (
+  lab: Lab,
+  host: Host,
+  ports: readonly [number, ...number[]] = [80],
+  servers = '',
+): Promise<Peer> => {
   const listen = ports.map((port) => `listen ${port}; listen [::]:${port};`).join(' ');
-  const peer = await start(lab, host, {
+  const peer = await startPeer(lab, host, {
     name: 'nginx',
     port: ports[0],
     configuration: (folder) => {
@@ -158,10 +177,11 @@ http {
   uwsgi_temp_path ${folder};
   scgi_temp_path ${folder};
   keepalive_requests 100000;
+  root ${folder}/files;
+  expires 1d;
+  ${servers}
   server {
     ${listen}
-    root ${folder}/files;
-    expires 1d;
     location = /whoami { default_type text/plain; return 200 "$server_addr:$server_port $http_host $request\\n"; }
   }
 }
@@ -171,3 +191,12 @@ http {
   });
   return peer;
 };
+
+/** microsocks, a SOCKS5 server. It says `connected to HOST:PORT` on standard error; `options` as `-u USER -P PASSWORD`. */
+export const startSocks = (lab: Lab, host: Host, port = 1080, ...options: readonly string[]): Promise<Peer> =>
+  startPeer(lab, host, {
+    name: 'microsocks',
+    port,
+    configuration: () => '',
+    command: () => ['microsocks', '-p', String(port), ...options],
+  });
