@@ -64,13 +64,14 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   #closed = false;
 
   /**
-   * Takes `fd` over, a connected socket. start() is next.
+   * Takes `fd` over, a connected socket. start() is next. `listenPort`: see admit.
    * @throws SystemError when epoll does not take the descriptor, which stays the caller's then
    */
   constructor(
     readonly site: Site,
     fd: number,
     readonly clientAddress: ClientAddress | null,
+    listenPort: number | null = null,
   ) {
     const { loop, service, thread } = site;
     this.#client = new Endpoint(loop, fd, this, true);
@@ -79,7 +80,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.toUpstream = new Pump(loop, this.#client, null);
     this.toClient = new Pump(loop, null, this.#client);
     // A relay to a fixed target has no use for it, and saves two system calls.
-    this.original = service.target !== null ? null : this.#findOriginal();
+    this.original = service.target !== null ? null : this.#findOriginal(listenPort);
     this.deadline = loop.now + (service.mode === 'http' ? service.limits.firstByte : service.limits.idle);
     loop.timers.watch(this);
     thread.connections.add(this);
@@ -108,9 +109,15 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   // The client's first bytes, in http mode.
 
   onBytes(bytes: Buffer, count: number): void {
+    const { detect } = this.site.parts as Parts;
+    if (this.#first === NOTHING && detect(bytes, 0, count).kind === 'http') {
+      // The ordinary case: a request's head in one piece, which need not be copied for that.
+      this.#beginHttp(bytes, count);
+      return;
+    }
     const first = Buffer.concat([this.#first ?? NOTHING, bytes.subarray(0, count)]);
     this.#first = first;
-    const detected = (this.site.parts as Parts).detect(first, 0, first.length);
+    const detected = detect(first, 0, first.length);
     if (detected.kind !== 'incomplete') this.#onDetected(detected);
     else if (first.length === count) this.#watchUntil(this.site.loop.now + this.site.service.limits.head);
   }
@@ -123,18 +130,14 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   }
 
   #onDetected(detected: Detected): void {
-    const { service, parts } = this.site;
+    const { service } = this.site;
     const { toUpstream } = this;
     const first = this.#first as Buffer;
-    toUpstream.filter = null;
     if (detected.kind === 'http') {
-      this.#first = null;
-      this.#http = (parts as Parts).relay(this);
-      this.#http.begin(first);
-      // The time for a first byte is over; those that follow are headDeadline's, the opening's, and this one.
-      this.#active();
+      this.#beginHttp(first, first.length);
       return;
     }
+    toUpstream.filter = null;
     toUpstream.unseen = Number.POSITIVE_INFINITY;
     toUpstream.paused = true;
     const end = this.#originalEnd();
@@ -153,6 +156,15 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       service.tls,
       serverName === null || (ech && service.ech === 'address') ? end : { host: serverName, port: end.port },
     );
+  }
+
+  /** The first `count` of `bytes` are the beginning of a request. */
+  #beginHttp(bytes: Buffer, count: number): void {
+    this.#first = null;
+    this.#http = (this.site.parts as Parts).relay(this);
+    this.#http.begin(bytes, count);
+    // The time for a first byte is over; those that follow are headDeadline's, the opening's, and this one.
+    this.#active();
   }
 
   #pass(passage: Passage, end: End): void {
@@ -354,7 +366,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     }
     // HTTP has no use for the client's direction then, and the client may be waiting for the end of ours.
     if (down === ENDED && http?.closing) {
-      this.#beginLinger('the upstream has ended');
+      // Where nothing more comes from it, nothing could make a reset of our close.
+      if (http.heardAll && !this.#client.readable) this.#finish('done');
+      else this.#beginLinger('the upstream has ended');
       return;
     }
     // Behind the end of a direction nothing is read any more that would tell of a reset.
@@ -460,13 +474,14 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.site.reporter.log(level, `${this.#name()}: ${message}`);
   }
 
-  #findOriginal(): OriginalDestination | null {
+  #findOriginal(listenPort: number | null): OriginalDestination | null {
     const { fd } = this.#client;
     const { clientAddress } = this;
     if (clientAddress === null) return null;
     const original = originalDestination(fd, clientAddress.ip.includes(':'));
     if (original === null) return null;
     // A connection that was not redirected reports the address that it was accepted on: going there would come back.
+    if (listenPort !== null && original.port !== listenPort) return original;
     const local = localAddress(fd);
     return local !== null && sameAddress(local, original) ? null : original;
   }
@@ -597,8 +612,11 @@ const isOwn = (site: Site, fd: number, client: ClientAddress | null): boolean =>
   client !== null &&
   site.loop.ownSockets.has(client, () => originalDestination(fd, client.ip.includes(':')) ?? localAddress(fd));
 
-/** Takes a connected socket over, if its client may connect; it is closed with a reset otherwise. */
-export const admit = (site: Site, fd: number, client: ClientAddress | null): void => {
+/**
+ * Takes a connected socket over, if its client may connect; it is closed with a reset otherwise.
+ * `listenPort`: that of the socket that accepted it, if it is known.
+ */
+export const admit = (site: Site, fd: number, client: ClientAddress | null, listenPort: number | null = null): void => {
   const { acl, thread, reporter, service } = site;
   const from = client === null ? '-' : formatAddress(client);
   const refuse = (why: string): void => {
@@ -618,7 +636,7 @@ export const admit = (site: Site, fd: number, client: ClientAddress | null): voi
   }
   let connection: Connection;
   try {
-    connection = new Connection(site, fd, client);
+    connection = new Connection(site, fd, client, listenPort);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     reporter.log('error', `${service.name}: client ${from}: ${error.message}`);

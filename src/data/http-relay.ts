@@ -42,6 +42,8 @@ const HEADROOM = 2048;
 
 const EMPTY = Buffer.alloc(0);
 
+const withoutZone = (ip: string): string => (ip.includes('%') ? ip.slice(0, ip.indexOf('%')) : ip);
+
 /** Where a thread writes what goes to an upstream; its size is that of the largest head, written anew, and more. */
 let outbox = EMPTY;
 
@@ -111,6 +113,8 @@ export class HttpRelay {
   #toOrigin = false;
   /** The upstream declined such a tunnel: upgrades are not offered on. */
   #withoutTunnels = false;
+  /** The client said with its latest request that no other follows (RFC 9112 section 9.6). */
+  #saidLast = false;
   /** A CONNECT or an upgrade was asked for: what the client's next bytes are depends on the answer. */
   #awaitingTunnel = false;
   /** Nothing more will be translated: a tunnel, or the upstream's last response. */
@@ -129,7 +133,7 @@ export class HttpRelay {
     this.#link = link;
     const { toUpstream, toClient, site, clientAddress } = link;
     const { http } = site.service;
-    const clientIp = (clientAddress?.ip ?? 'unknown').split('%')[0] as string;
+    const clientIp = withoutZone(clientAddress?.ip ?? 'unknown');
     this.#rules = {
       via: http.via,
       clientIp,
@@ -161,8 +165,8 @@ export class HttpRelay {
   }
 
   /** The client's first bytes, which said that it speaks HTTP. */
-  begin(first: Buffer): void {
-    this.#translate(first, first.length);
+  begin(first: Buffer, count: number): void {
+    this.#translate(first, count);
   }
 
   /** Nothing of the client's went anywhere yet. */
@@ -210,6 +214,11 @@ export class HttpRelay {
   /** The upstream has ended, or announced its end with its last response: the client has nothing to wait for behind it. */
   get closing(): boolean {
     return this.#closing && !this.#released;
+  }
+
+  /** The client has sent all that it will. */
+  get heardAll(): boolean {
+    return this.#saidLast && this.#request.done && this.#held.length === 0;
   }
 
   /** resume() would do something. */
@@ -436,6 +445,7 @@ export class HttpRelay {
       this.#fresh = false;
       this.requests++;
       this.#sentOnWay++;
+      this.#saidLast = !head.keepAlive;
       this.#link.access(route.what, route.target, this.requests);
       this.#awaitingTunnel = head.method === 'CONNECT' || origin !== null || (head.upgrade && this.#rules.keepUpgrade);
       const repeatable =

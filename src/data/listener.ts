@@ -1,6 +1,6 @@
 import { EPOLLET, EPOLLEXCLUSIVE, EPOLLIN } from '../sys/epoll.js';
 import { E, errnoName } from '../sys/errno.js';
-import { accept, peerOfLast } from '../sys/socket.js';
+import { accept, localAddress, peerOfLast } from '../sys/socket.js';
 import { admit } from './connection.js';
 import type { Runnable, Watcher } from './loop.js';
 import type { Site } from './site.js';
@@ -22,6 +22,7 @@ export class Listener implements Watcher, Runnable, Timed {
   tick = Number.POSITIVE_INFINITY;
   readonly #site: Site;
   readonly #fd: number;
+  readonly #port: number | null;
   readonly #mostConnections: number;
   #pause = 0;
   #full = false;
@@ -32,6 +33,7 @@ export class Listener implements Watcher, Runnable, Timed {
   constructor(site: Site, fd: number, mostConnections: number) {
     this.#site = site;
     this.#fd = fd;
+    this.#port = localAddress(fd)?.port ?? null;
     this.#mostConnections = mostConnections;
     // Of the threads that share a socket one is woken; with a socket of its own it changes nothing.
     site.loop.add(fd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, this);
@@ -69,7 +71,7 @@ export class Listener implements Watcher, Runnable, Timed {
         this.#saidFull = false;
         return;
       }
-      if (fd >= 0) admit(this.#site, fd, peerOfLast());
+      if (fd >= 0) admit(this.#site, fd, peerOfLast(), this.#port);
       else if (SCARCE.has(-fd)) {
         this.#backOff(-fd);
         return;

@@ -68,8 +68,18 @@ export const withoutSpace = (text: string): string => {
 
 const isSpace = (code: number): boolean => code === 0x20 || code === 0x09;
 
+/** A table of the lengths of some names: 1 where there is one. */
+export const lengthsOf = (names: Iterable<string>): Uint8Array => {
+  const lengths = new Uint8Array(32);
+  for (const name of names) lengths[name.length] = 1;
+  return lengths;
+};
+
 /** The members of a comma-separated list, in lower case. */
-export const listOf = (value: string): string[] => value.split(',').map((member) => withoutSpace(member).toLowerCase());
+export const listOf = (value: string): string[] =>
+  value.includes(',')
+    ? value.split(',').map((member) => withoutSpace(member).toLowerCase())
+    : [withoutSpace(value).toLowerCase()];
 
 const readConnection = (summary: Summary, value: string): void => {
   for (const option of listOf(value)) {
@@ -93,10 +103,10 @@ export const emptySummary = (): Summary => ({
 });
 
 /** The lengths of the names that matter: others need not be looked at. */
-export const SUMMARIZED_LENGTHS = new Uint8Array(32);
-for (const name of ['host', 'expect', 'referer', 'connection', 'content-length', 'transfer-encoding']) {
-  SUMMARIZED_LENGTHS[name.length] = 1;
-}
+export const SUMMARIZED_LENGTHS = lengthsOf([
+  ...['host', 'expect', 'referer', 'upgrade'],
+  ...['connection', 'content-length', 'transfer-encoding'],
+]);
 
 /** Adds what one field says. */
 export const summarizeField = (summary: Summary, name: string, value: string): void => {

@@ -1,5 +1,5 @@
 import { type Refused, type RequestHead, refuse } from './http.js';
-import { listOf, replaceField } from './http-fields.js';
+import { lengthsOf, listOf, replaceField } from './http-fields.js';
 
 /** What is done to every request of a service on its way. */
 export interface ForwardRules {
@@ -61,11 +61,17 @@ interface Survey {
   via: string | null;
 }
 
+/** The lengths of the names that survey() knows, and of those that dropFields() does: others need not be looked at. */
+const SURVEYED_LENGTHS = lengthsOf(['connection', 'te', 'expect', 'max-forwards', 'via']);
+const DROPPED_LENGTHS = lengthsOf([...HOP_BY_HOP, 'expect']);
+
 const survey = (fields: readonly string[]): Survey => {
   const found: Survey = { listed: null, trailers: false, expect: null, maxForwards: null, via: null };
   for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] as string;
+    if (SURVEYED_LENGTHS[name.length] !== 1) continue;
     const value = fields[i + 1] as string;
-    switch ((fields[i] as string).toLowerCase()) {
+    switch (name.toLowerCase()) {
       case 'connection':
         for (const option of listOf(value)) {
           if (isDroppable(option)) {
@@ -103,6 +109,7 @@ const expectsMore = (head: RequestHead, expect: string | null): boolean =>
 
 /** What Connection says toward the upstream. */
 const connectionOptions = (head: RequestHead, upgrade: boolean, trailers: boolean): string => {
+  if (head.minor === 1 && head.keepAlive && !upgrade && !trailers) return '';
   const options: string[] = [];
   if (head.minor === 1 && !head.keepAlive) options.push('close');
   if (head.minor === 0 && head.keepAlive) options.push('keep-alive');
@@ -116,9 +123,11 @@ const dropFields = (fields: string[], listed: ReadonlySet<string> | null, upgrad
   let kept = 0;
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i] as string;
-    const lower = name.toLowerCase();
-    if (listed?.has(lower) || (HOP_BY_HOP.has(lower) && !(upgrade && lower === 'upgrade'))) continue;
-    if (minor === 0 && lower === 'expect') continue;
+    if (listed !== null || DROPPED_LENGTHS[name.length] === 1) {
+      const lower = name.toLowerCase();
+      if (listed?.has(lower) || (HOP_BY_HOP.has(lower) && !(upgrade && lower === 'upgrade'))) continue;
+      if (minor === 0 && lower === 'expect') continue;
+    }
     fields[kept++] = name;
     fields[kept++] = fields[i + 1] as string;
   }

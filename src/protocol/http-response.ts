@@ -17,7 +17,6 @@ import {
   listOf,
   parseResponse,
   readContentLength,
-  SUMMARIZED_LENGTHS,
   type Summary,
   summarize,
   summarizeField,
@@ -63,6 +62,14 @@ const nextLine = (bytes: Buffer, at: number, to: number): number => {
 const isSpace = (c: number | undefined): boolean => c === SP || c === HTAB;
 
 const isDigit = (c: number): boolean => c >= 0x30 && c <= 0x39;
+
+const digitAt = (bytes: Buffer, at: number): number => (bytes[at] as number) - 0x30;
+
+/** Of the lengths and with the first letters of Connection, Content-Length and Transfer-Encoding, which are what counts. */
+const mayMatter = (bytes: Buffer, at: number, length: number): boolean => {
+  const first = (bytes[at] as number) | 0x20;
+  return length === 17 ? first === 0x74 : (length === 10 || length === 14) && first === 0x63;
+};
 
 /** A field that some reader could take for one that says where the body ends. */
 const FRAMING_FIELD = /(?:content-length|transfer-encoding)[^A-Za-z0-9]*:/i;
@@ -114,7 +121,7 @@ export const readResponseHead = (
   }
   if (p === to) return unfinished;
   if (!isSpace(bytes[p]) && bytes[p] !== CR && bytes[p] !== LF) return NO_STATUS_LINE;
-  const status = Number(bytes.toString('latin1', p - 3, p));
+  const status = 100 * digitAt(bytes, p - 3) + 10 * digitAt(bytes, p - 2) + digitAt(bytes, p - 1);
   if (status < 100) return NO_STATUS_LINE;
 
   // The rest of it, and the field lines up to an empty line.
@@ -134,9 +141,9 @@ export const readResponseHead = (
     if (nameEnd > at && bytes[nameEnd] === COLON) {
       count++;
       const length = nameEnd - at;
-      if (SUMMARIZED_LENGTHS[length] === 1) {
-        const name = bytes.toString('latin1', at, nameEnd);
-        summarizeField(summary, name, withoutSpace(bytes.toString('latin1', nameEnd + 1, stop)));
+      if (mayMatter(bytes, at, length)) {
+        const text = bytes.toString('latin1', at, stop);
+        summarizeField(summary, text.slice(0, length), withoutSpace(text.slice(length + 1)));
       }
     } else {
       regular = false;

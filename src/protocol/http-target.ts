@@ -15,6 +15,18 @@ const AUTHORITY = /^(?:\[([0-9A-Fa-f:.]+)\]|[A-Za-z0-9._~!$&'()*+,;=-]+)(?::([0-
 
 /** `host`, `host:` or `host:port`; null: it is none of these. */
 export const readAuthority = (text: string): Authority | null => {
+  if (text !== lastText) {
+    last = parseAuthority(text);
+    lastText = text;
+  }
+  return last;
+};
+
+/** The one that was read last: the same Host is asked for several times a request, and comes again with the next. */
+let lastText = '';
+let last: Authority | null = null;
+
+const parseAuthority = (text: string): Authority | null => {
   const match = AUTHORITY.exec(text);
   if (match === null) return null;
   const [, ipv6, port] = match;

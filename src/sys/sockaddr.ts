@@ -60,7 +60,20 @@ const writeIPv6 = (ip: string, into: Buffer, at: number): void => {
   for (let i = 0; i < last.length; i++) into.writeUInt16BE(last[i] as number, at + 2 * (8 - last.length + i));
 };
 
-const readIPv4 = (from: Buffer, at: number): string => `${from[at]}.${from[at + 1]}.${from[at + 2]}.${from[at + 3]}`;
+/** Most addresses come again soon, and to make their text anew costs more than the system call that told them. */
+const texts: (string | undefined)[] = new Array(256).fill(undefined);
+const textOf = new Uint32Array(256);
+
+const readIPv4 = (from: Buffer, at: number): string => {
+  const bits = from.readUInt32BE(at);
+  const slot = (bits ^ (bits >>> 8) ^ (bits >>> 16)) & 0xff;
+  const known = texts[slot];
+  if (known !== undefined && textOf[slot] === bits) return known;
+  const text = `${from[at]}.${from[at + 1]}.${from[at + 2]}.${from[at + 3]}`;
+  texts[slot] = text;
+  textOf[slot] = bits;
+  return text;
+};
 
 /** ::ffff:0:0/96, the IPv4-mapped addresses of a dual-stack socket (RFC 4291 section 2.5.5.2). */
 const isMapped = (from: Buffer, at: number): boolean => {

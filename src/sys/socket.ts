@@ -101,8 +101,17 @@ export const prepareListener = (fd: number): void => {
 /** Starts a connect: 0, or -EINPROGRESS while it is under way, or another errno negated (connect(2)). */
 export const connectTo = (fd: number, address: SocketAddress): number => {
   setInteger(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  return result(libc.connect(fd, sockaddr, writeSockaddr(address, sockaddr)));
+  if (address !== lastTarget) {
+    targetLength = writeSockaddr(address, target);
+    lastTarget = address;
+  }
+  return result(libc.connect(fd, target, targetLength));
 };
+
+/** Connects go to the same few addresses again and again, which are objects that live as long as their service. */
+const target = Buffer.alloc(SOCKADDR_SIZE);
+let targetLength = 0;
+let lastTarget: SocketAddress | null = null;
 
 /** Accepts one connection (accept4(2)): its descriptor, or an errno negated. `peerOfLast` is its client. */
 export const accept = (fd: number): number => {
