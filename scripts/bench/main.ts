@@ -2,6 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { httpRows } from './http.js';
+import { HTTP_PEERS } from './http-peers.js';
 import { findProgram, RELAYS, versionOf } from './peers.js';
 import { Processes } from './processes.js';
 import { bulkRow, shortRow } from './relay.js';
@@ -9,15 +11,17 @@ import { formatRow, toJson } from './report.js';
 import { measure, type Options, type Row } from './row.js';
 import { startupRow } from './startup.js';
 
-const ROWS: readonly Row[] = [bulkRow, shortRow, startupRow];
+const ROWS: readonly Row[] = [bulkRow, shortRow, startupRow, ...httpRows];
+
+const NAMES = [...new Set([...RELAYS, ...HTTP_PEERS].map(({ name }) => name))];
 
 const USAGE = `usage: npm run bench -- [options]
   --rows NAME,...      of ${ROWS.map(({ name }) => name).join(', ')} (default: all)
-  --only NAME,...      these contestants and those that ratios refer to; of direct, ${RELAYS.map(({ name }) => name).join(', ')}
+  --only NAME,...      these contestants and those that ratios refer to; of direct, ${NAMES.join(', ')}
   --rounds N           default 5
-  --seconds S          of one turn, default 1.5
-  --connections N      open at the same time, default 4 for bulk and 16 for short
-  --patience S         for turns that are done anew because other programs took CPU time; a row, default 30
+  --seconds S          of one turn, default 0.8
+  --connections N      open at the same time, default 4 for bulk, 2 for downloads and uploads, 16 elsewhere
+  --patience S         for turns that are done anew because other programs took CPU time; a row, default 15
   --json FILE          every sample, for programs`;
 
 class UsageError extends Error {}
@@ -29,8 +33,8 @@ const readOptions = (args: readonly string[]): Options => {
       rows: { type: 'string' },
       only: { type: 'string' },
       rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '1.5' },
-      patience: { type: 'string', default: '30' },
+      seconds: { type: 'string', default: '0.8' },
+      patience: { type: 'string', default: '15' },
       connections: { type: 'string' },
       json: { type: 'string' },
     },
@@ -55,11 +59,14 @@ const readOptions = (args: readonly string[]): Options => {
 };
 
 const machine = (): string => {
-  const relays = RELAYS.flatMap(({ name, needs, version }) => {
+  const versions = new Map<string, string>();
+  for (const { needs, version } of [...RELAYS, ...HTTP_PEERS]) {
     const program = needs === null ? null : findProgram(needs.program);
-    return program === null ? [] : [`${name} ${versionOf(program, version ?? []) ?? '(unknown version)'}`];
-  });
-  return `${availableParallelism()} × ${cpus()[0]?.model}, Linux ${release()}, Node ${process.version}; ${relays.join(', ')}`;
+    if (needs === null || program === null || versions.has(needs.program)) continue;
+    versions.set(needs.program, versionOf(program, version ?? []) ?? '(unknown version)');
+  }
+  const peers = [...versions].map(([name, version]) => `${name} ${version}`).join(', ');
+  return `${availableParallelism()} × ${cpus()[0]?.model}, Linux ${release()}, Node ${process.version}; ${peers}`;
 };
 
 const run = async (options: Options): Promise<void> => {

@@ -1,10 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type Serializable, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SocketAddress } from '../../src/address.js';
 import { formatAddress } from '../../src/address.js';
 import { type CpuAccount, type CpuMethod, chooseCpuMethod } from './cpu.js';
+import type { Done } from './workload.js';
 
 /** A program that the bench started. */
 export interface Started {
@@ -52,18 +53,20 @@ export class Processes {
     return started;
   }
 
-  stopAll(): void {
-    for (const { cpu } of this.#running) {
-      // Programs that fork go on doing so until the last of them is dead; the bound is 5 s.
-      for (let i = 0; i < 500; i++) {
-        const pids = cpu.pids();
-        if (pids.length === 0) break;
-        for (const pid of pids) kill(pid);
-        Atomics.wait(pause, 0, 0, 10);
-      }
-      cpu.close();
+  stop({ cpu }: Started): void {
+    // Programs that fork go on doing so until the last of them is dead; the bound is 5 s.
+    for (let i = 0; i < 500; i++) {
+      const pids = cpu.pids();
+      if (pids.length === 0) break;
+      for (const pid of pids) kill(pid);
+      Atomics.wait(pause, 0, 0, 10);
     }
-    this.#running = [];
+    cpu.close();
+    this.#running = this.#running.filter((started) => started.cpu !== cpu);
+  }
+
+  stopAll(): void {
+    for (const started of this.#running) this.stop(started);
   }
 
   close(): void {
@@ -71,6 +74,23 @@ export class Processes {
     this.#method.close();
   }
 }
+
+/** Has a load generator do one job, an object that it understands. */
+export const runJob = async ({ child, errors }: Started, job: Serializable): Promise<Done> => {
+  const decided = new AbortController();
+  const { signal } = decided;
+  try {
+    const exit = once(child, 'exit', { signal }).then(() => {
+      throw new Error(`the load generator ended: ${errors()}`);
+    });
+    const message = once(child, 'message', { signal });
+    child.send(job);
+    const [done] = await Promise.race([message, exit]);
+    return done as Done;
+  } finally {
+    decided.abort();
+  }
+};
 
 const firstError = (text: string): string => {
   const lines = text.split('\n').filter((line) => line.trim() !== '');

@@ -1,11 +1,10 @@
-import { once } from 'node:events';
 import type { SocketAddress } from '../../src/address.js';
 import type { CpuAccount } from './cpu.js';
 import { DIRECT, Meter, type Scale } from './meter.js';
 import { built, findProgram, RELAYS } from './peers.js';
-import { freeAddress, type Started, untilListening } from './processes.js';
+import { freeAddress, runJob, untilListening } from './processes.js';
 import { type Absent, type Contestant, type Row, takesPart } from './row.js';
-import type { Done, Job, Kind } from './workload.js';
+import type { Job, Kind } from './workload.js';
 
 const REFERENCES = ['haproxy', 'rinetd'];
 
@@ -33,7 +32,8 @@ const relayRow = (
       const connections = options.connections ?? concurrent;
       const contestant = (name: string, to: SocketAddress, cpu: CpuAccount | null): Contestant => ({
         name,
-        turn: (seconds) => meter.turn(name, bench, cpu, () => run(load, { kind, to, seconds, connections })),
+        turn: (seconds) =>
+          meter.turn(name, bench, cpu, () => runJob(load, { kind, to, seconds, connections } satisfies Job)),
       });
       const contestants = [contestant(DIRECT, target, null)];
       const absent: Absent[] = [];
@@ -58,23 +58,6 @@ const relayRow = (
       return { contestants, absent, notes: () => meter.notes(), close: () => {} };
     },
   };
-};
-
-/** Has the load generator do one job. */
-const run = async ({ child, errors }: Started, job: Job): Promise<Done> => {
-  const decided = new AbortController();
-  const { signal } = decided;
-  try {
-    const exit = once(child, 'exit', { signal }).then(() => {
-      throw new Error(`the load generator ended: ${errors()}`);
-    });
-    const message = once(child, 'message', { signal });
-    child.send(job);
-    const [done] = await Promise.race([message, exit]);
-    return done as Done;
-  } finally {
-    decided.abort();
-  }
 };
 
 export const bulkRow = relayRow(

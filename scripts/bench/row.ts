@@ -55,7 +55,7 @@ interface Opened {
   /** Told when all rounds are done: what else a reader should know. */
   notes(): readonly string[];
   /** Frees what is not one of the bench's processes; those are stopped after every row. */
-  close(): void;
+  close(): void | Promise<void>;
 }
 
 /** One table of the bench: what is measured, for whom, in which units. */
@@ -112,7 +112,7 @@ export const measure = async (row: Row, bench: Bench): Promise<RowResult> => {
     return { row, turns, absent, notes: opened.notes() };
   } finally {
     progress('');
-    opened?.close();
+    await opened?.close();
     bench.processes.stopAll();
   }
 };

@@ -29,4 +29,6 @@ export interface Done {
   readonly seconds: number;
   /** Connections that ended otherwise. */
   readonly failed: number;
+  /** Why the first of them did, where that is known. */
+  readonly reason?: string | null;
 }
