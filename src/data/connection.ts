@@ -364,11 +364,17 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       this.#beginLinger(`refused: ${http.refusal}`);
       return;
     }
+    if (http?.isOver && toClient.drained) {
+      // Every byte of its answer was read: a reset costs it nothing, and us no TIME_WAIT.
+      this.#upstream?.reset();
+      // Where nothing more comes from the client, nothing could make a reset of our close.
+      if (http.heardAll && !this.#client.readable) this.#finish('done');
+      else this.#beginLinger('done');
+      return;
+    }
     // HTTP has no use for the client's direction then, and the client may be waiting for the end of ours.
     if (down === ENDED && http?.closing) {
-      // Where nothing more comes from it, nothing could make a reset of our close.
-      if (http.heardAll && !this.#client.readable) this.#finish('done');
-      else this.#beginLinger('the upstream has ended');
+      this.#beginLinger('the upstream has ended');
       return;
     }
     // Behind the end of a direction nothing is read any more that would tell of a reset.

@@ -216,6 +216,17 @@ export class HttpRelay {
     return this.#closing && !this.#released;
   }
 
+  /** The last answer of this connection has gone to the client whole: no end of the upstream's has to be waited for. */
+  get isOver(): boolean {
+    return (
+      (this.#saidLast || this.#closing) &&
+      this.refusal === null &&
+      this.isAnswered &&
+      this.#request.done &&
+      this.#heldResponse.length === 0
+    );
+  }
+
   /** The client has sent all that it will. */
   get heardAll(): boolean {
     return this.#saidLast && this.#request.done && this.#held.length === 0;
