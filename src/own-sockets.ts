@@ -2,14 +2,15 @@ import type { SocketAddress } from './address.js';
 
 const PORTS = 65_536;
 
-/** FNV-1a over a text, never 0. */
-const hashOf = (text: string): number => {
-  let hash = 0x811c9dc5;
+/** FNV-1a, begun or gone on with. */
+const hashOn = (hash: number, text: string): number => {
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return hash | 1;
+  return hash;
 };
 
-const key = (local: SocketAddress, remote: SocketAddress): number => hashOf(`${local.ip} ${remote.ip} ${remote.port}`);
+/** A hash of a connection's ends, never 0. The local port is where it is kept. */
+const keyOf = (local: SocketAddress, remote: SocketAddress): number =>
+  Math.imul(hashOn(hashOn(0x811c9dc5, local.ip), remote.ip) ^ remote.port, 0x01000193) | 1;
 
 /** Memory for OwnSockets, shared by all workers. */
 export const allocateOwnSockets = (): SharedArrayBuffer => new SharedArrayBuffer(PORTS * Int32Array.BYTES_PER_ELEMENT);
@@ -28,12 +29,15 @@ export class OwnSockets {
     this.#byPort = new Int32Array(memory);
   }
 
-  add(local: SocketAddress, remote: SocketAddress): void {
-    Atomics.store(this.#byPort, local.port, key(local, remote));
+  /** The key to remove it by. */
+  add(local: SocketAddress, remote: SocketAddress): number {
+    const key = keyOf(local, remote);
+    Atomics.store(this.#byPort, local.port, key);
+    return key;
   }
 
-  remove(local: SocketAddress, remote: SocketAddress): void {
-    Atomics.compareExchange(this.#byPort, local.port, key(local, remote), 0);
+  remove(localPort: number, key: number): void {
+    Atomics.compareExchange(this.#byPort, localPort, key, 0);
   }
 
   /** `destinationOf` is asked only where it decides: where a connection from `client` was going. */
@@ -41,6 +45,6 @@ export class OwnSockets {
     const known = Atomics.load(this.#byPort, client.port);
     if (known === 0) return false;
     const destination = destinationOf();
-    return destination !== null && known === key(client, destination);
+    return destination !== null && known === keyOf(client, destination);
   }
 }

@@ -14,13 +14,13 @@ describe('OwnSockets', () => {
       [at('192.0.2.1', 65_535), at('192.0.2.9', 80)],
       [at('2001:db8::1', 40_000), at('2001:db8::9', 80)],
     ] as const;
-    for (const [local, remote] of all) mine.add(local, remote);
+    const keys = all.map(([local, remote]) => mine.add(local, remote));
     for (const [local, remote] of all)
       assert.equal(
         theirs.has(local, () => remote),
         true,
       );
-    for (const [local, remote] of all) theirs.remove(local, remote);
+    for (const [i, [local]] of all.entries()) theirs.remove(local.port, keys[i] as number);
     for (const [local, remote] of all)
       assert.equal(
         mine.has(local, () => remote),
@@ -57,9 +57,9 @@ describe('OwnSockets', () => {
     const own = new OwnSockets(allocateOwnSockets());
     const local = at('192.0.2.1', 5000);
     const [first, second] = [at('192.0.2.8', 80), at('192.0.2.9', 80)];
-    own.add(local, first);
+    const key = own.add(local, first);
     own.add(local, second);
-    own.remove(local, first);
+    own.remove(local.port, key);
     assert.equal(
       own.has(local, () => second),
       true,

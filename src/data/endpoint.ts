@@ -20,8 +20,9 @@ export class Endpoint implements Watcher {
   failed = false;
   closed = false;
   readonly #loop: Loop;
-  /** Of a socket that connects: its ends, by which it is known among our own. */
-  #own: { readonly local: SocketAddress; readonly remote: SocketAddress } | null = null;
+  /** Of a socket that connects: by what it is known among our own; a key of 0 for none. */
+  #ownPort = 0;
+  #ownKey = 0;
 
   /**
    * Registers `fd` with the loop. `owner` runs after each event.
@@ -52,15 +53,15 @@ export class Endpoint implements Watcher {
   connectsTo(remote: SocketAddress): void {
     const local = localAddress(this.fd);
     if (local === null) return;
-    this.#own = { local, remote };
-    this.#loop.ownSockets.add(local, remote);
+    this.#ownPort = local.port;
+    this.#ownKey = this.#loop.ownSockets.add(local, remote);
   }
 
   /** Closes in order; what was sent still reaches the peer. */
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    if (this.#own !== null) this.#loop.ownSockets.remove(this.#own.local, this.#own.remote);
+    if (this.#ownKey !== 0) this.#loop.ownSockets.remove(this.#ownPort, this.#ownKey);
     this.#loop.close(this.fd);
   }
 
