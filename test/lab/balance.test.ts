@@ -149,7 +149,8 @@ describe('several Squids', { skip: unless(...needs) }, () => {
       const busy = (): number[] => squids.map((squid) => squid.log().length);
       await until('some load', () => busy().reduce((sum, count) => sum + count) > 300);
       // With source-hash, the one client has one Squid.
-      const victim = busy().indexOf(Math.max(...busy()));
+      const counts = busy();
+      const victim = counts.indexOf(Math.max(...counts));
       // From here on it gets no new sockets, so that those which it loses can be counted.
       const noMore = ['INPUT', '-p', 'tcp', '--dport', String(PORTS[victim]), '--syn', '-j', 'DROP'];
       await topology.proxy.run('iptables', '-A', ...noMore);
