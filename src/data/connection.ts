@@ -563,8 +563,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
         this.#finish('done');
         return;
       }
-      // It sends on and on: what it may still read comes through, and it is held back until the time is over.
-      if (this.#discarded > LINGER_BYTES) return;
+      // It sends on and on: what it may still read comes through, and it is held back until the time is over. Behind its
+      // end, or a reset, there is only what the socket holds.
+      if (this.#discarded > LINGER_BYTES && !client.failed) return;
       if (count < 0) client.readable = false;
     }
     if (client.failed) this.#finish('done');

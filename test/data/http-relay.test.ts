@@ -317,6 +317,20 @@ describe('refusals', () => {
       assert.equal(talk.client.sendError, null);
     });
   });
+
+  test('a refused client that sends more than is thrown away for it is held back, and its reset ends the connection', () => {
+    const talk = new Talk();
+    talk.play(function* () {
+      talk.client.send(BAD + 'x'.repeat(16 * 1024 * 1024));
+      yield* turns(300);
+      assert.equal(talk.client.flush(), false, 'the client is held back');
+      assert.equal(talk.stage.connections.size, 1);
+      talk.client.reset();
+      talk.client.close = () => {};
+      yield* turns();
+      assert.equal(talk.stage.connections.size, 0);
+    });
+  });
 });
 
 describe('tunnels', () => {
