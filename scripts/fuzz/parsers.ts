@@ -123,6 +123,7 @@ const forwarded: Check = {
       forwardedFor: random.pick(['off', 'set', 'append']),
       proxyAuthorization: random.oneIn(2) ? null : 'Basic YTpi',
       keepUpgrade: random.oneIn(2),
+      keepOpen: random.oneIn(2),
     };
     const before = [...head.fields];
     const result = forwardRequest(head, rules);

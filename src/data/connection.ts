@@ -189,24 +189,38 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.#direct = true;
     const addresses = target === null ? [this.original as SocketAddress] : target.next();
     // A relay's target may want to know its client as much as an upstream may; an origin never asked for that.
-    this.#open({ members: [], addresses, tunnel: null, preface: service.target === null ? null : this.#preface() });
+    this.#open({
+      members: [],
+      addresses,
+      tunnel: null,
+      preface: service.target === null ? null : this.#preface(),
+      spare: false,
+    });
   }
 
   #openTunnel(tunnel: End): void {
     this.#direct = false;
     const members = this.#order(false, formatEnd(tunnel));
     if (members.length === 0) this.#openDirect();
-    else this.#open({ members, addresses: [], tunnel, preface: this.#preface() });
+    else this.#open({ members, addresses: [], tunnel, preface: this.#preface(), spare: false });
   }
 
   /** See HttpLink. */
-  openUpstream(url: string): void {
+  openUpstream(url: string, repeatable: boolean): void {
     this.#direct = false;
     const members = this.#order(true, url);
-    if (members.length > 0) this.#open({ members, addresses: [], tunnel: null, preface: this.#preface() });
-    else if (this.#mayGoDirect()) this.#openDirect();
-    // All are down and there is no way past them: to try is better than to refuse.
-    else this.#open({ members: this.#httpMembers(), addresses: [], tunnel: null, preface: this.#preface() });
+    if (members.length === 0 && this.#mayGoDirect()) {
+      this.#openDirect();
+      return;
+    }
+    this.#open({
+      // All are down and there is no way past them: to try is better than to refuse.
+      members: members.length > 0 ? members : this.#httpMembers(),
+      addresses: [],
+      tunnel: null,
+      preface: this.#preface(),
+      spare: repeatable && this.site.shares,
+    });
   }
 
   /** See HttpLink. */
@@ -218,6 +232,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       addresses: [],
       tunnel: { host, port },
       preface: this.#preface(),
+      spare: false,
     });
   }
 
@@ -250,7 +265,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       : (this.site.parts as Parts).preface(proxyProtocol, this.clientAddress, destination);
   }
 
-  onOpen({ endpoint, address, member, early }: Opened): void {
+  onOpen({ endpoint, address, member, early, used }: Opened): void {
     const { toUpstream, toClient } = this;
     this.#opening = null;
     // The thread that made the client's connection, if that is ours, may have noted it down after we accepted it.
@@ -277,7 +292,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       if (untouched.length > 0) toUpstream.put(untouched, 0, untouched.length);
       if (early.length > 0) toClient.put(early, 0, early.length);
     } else {
-      this.#http.onOpen(early);
+      this.#http.onOpen(early, used);
     }
     this.run();
   }
@@ -310,13 +325,25 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
 
   /** See HttpLink. */
   detachUpstream(): void {
+    const upstream = this.#upstream;
+    if (upstream !== null && !this.#leaveToOthers(upstream)) {
+      // Every byte that matters was read: a reset costs it nothing, and us no TIME_WAIT, which whoever ends first has.
+      if (upstream.ended) upstream.close();
+      else upstream.reset();
+    }
     if (this.#member !== null) this.#member.connections--;
     this.#member = null;
-    this.#upstream?.close();
     this.#upstream = null;
     this.#upstreamAddress = null;
     this.toUpstream.attach(this.#client, null);
     this.toClient.attach(null, this.#client);
+  }
+
+  /** Leaves the upstream's connection to whichever client comes next. False: it is none for others. */
+  #leaveToOthers(upstream: Endpoint): boolean {
+    const { site, toUpstream } = this;
+    if (!site.shares || !this.#http?.isReusable || !toUpstream.drained) return false;
+    return this.#member?.spares.put(site.loop, upstream, this.#upstreamAddress as SocketAddress) ?? false;
   }
 
   run(): void {
@@ -358,6 +385,12 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       this.#finish('done');
       return;
     }
+    // The client is done, and no answer is on its way to it.
+    if (up === ENDED && http?.isReusable && toClient.drained && !this.#toUpstreamEnded) {
+      this.detachUpstream();
+      this.#finish('done');
+      return;
+    }
     // A request that went out when the end was there already, and can't be sent again.
     if (down === ENDED && http?.isUnanswered) {
       http.giveUpAnswer(502, 'The proxy ended the connection without an answer.');
@@ -365,8 +398,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       return;
     }
     if (http?.isOver && toClient.drained) {
-      // Every byte of its answer was read: a reset costs it nothing, and us no TIME_WAIT.
-      this.#upstream?.reset();
+      this.detachUpstream();
       // Where nothing more comes from the client, nothing could make a reset of our close.
       if (http.heardAll && !this.#client.readable) this.#finish('done');
       else this.#beginLinger('done');

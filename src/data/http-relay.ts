@@ -18,8 +18,11 @@ export interface HttpLink {
   readonly original: OriginalDestination | null;
   readonly toUpstream: Pump;
   readonly toClient: Pump;
-  /** Opens a way to the upstream that is to have this URL. HttpRelay.onOpen or onClosed is next, or the relay's end. */
-  openUpstream(url: string): void;
+  /**
+   * Opens a way to the upstream that is to have this URL. HttpRelay.onOpen or onClosed is next, or the relay's end.
+   * `repeatable`: what goes there first may be sent again, so that a spare connection will do.
+   */
+  openUpstream(url: string, repeatable: boolean): void;
   /** The same, through a tunnel to an origin. */
   openOrigin(host: string, port: number): void;
   /** The way that is open is the one for this URL. */
@@ -55,6 +58,8 @@ const outboxFor = (headBytes: number): Buffer => {
 
 /** Methods that may be sent again when the connection broke before an answer (RFC 9110 section 9.2.2), bodies apart. */
 const REPEATABLE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+
+const isRepeatable = ({ method, body }: RequestHead): boolean => body.kind === 'none' && REPEATABLE.has(method);
 
 /** A request that was sent on and not answered yet. */
 interface Unanswered {
@@ -126,6 +131,10 @@ export class HttpRelay {
   readonly #unanswered: Unanswered[] = [];
   /** Requests sent on the way that is open. */
   #sentOnWay = 0;
+  /** The way that is open was a spare connection, and nothing came on it yet: it may be dead. */
+  #unproven = false;
+  /** Credentials went on the way that is open, which may make the connection one client's (RFC 4559 section 6). */
+  #personal = false;
   #resend: Unanswered | null = null;
   #answer: Buffer | null = null;
 
@@ -140,6 +149,7 @@ export class HttpRelay {
       forwardedFor: !http.forwardedFor ? 'off' : site.trusted.has(clientIp) ? 'append' : 'set',
       proxyAuthorization: null,
       keepUpgrade: http.upgrade === 'pass',
+      keepOpen: site.shares,
     };
     this.#rulesOfWay = this.#rules;
     toUpstream.filter = {
@@ -211,6 +221,11 @@ export class HttpRelay {
     );
   }
 
+  /** Nothing is under way, and the way may serve other clients. */
+  get isReusable(): boolean {
+    return this.betweenRequests && this.#unanswered.length === 0 && this.#held.length === 0 && !this.#personal;
+  }
+
   /** The upstream has ended, or announced its end with its last response: the client has nothing to wait for behind it. */
   get closing(): boolean {
     return this.#closing && !this.#released;
@@ -243,10 +258,13 @@ export class HttpRelay {
   }
 
   /** The way is open; `early` is what its far end has said already. */
-  onOpen(early: Buffer): void {
+  onOpen(early: Buffer, used: boolean): void {
     this.#connected = true;
     this.#fresh = true;
-    this.#sentOnWay = 0;
+    // A spare connection took requests before.
+    this.#sentOnWay = used ? 1 : 0;
+    this.#unproven = used;
+    this.#personal = false;
     this.#waitsFor = 'nothing';
     const { authorization } = this.#link;
     this.#rulesOfWay = authorization === null ? this.#rules : { ...this.#rules, proxyAuthorization: authorization };
@@ -287,7 +305,7 @@ export class HttpRelay {
     this.#awaitingTunnel = false;
     this.#resend = lost;
     this.#waitsFor = 'way';
-    this.#link.openUpstream(lost.repeat?.url as string);
+    this.#link.openUpstream(lost.repeat?.url as string, false);
   }
 
   /** Gives the connection up to a plain relay, and returns what the client has sent so far. */
@@ -352,7 +370,7 @@ export class HttpRelay {
       !this.#awaitingTunnel &&
       !this.#closing &&
       (this.#waitsFor === 'nothing' || (this.#waitsFor === 'answers' && this.#unanswered.length === 0)) &&
-      this.#unanswered.length < MOST_PIPELINED
+      this.#unanswered.length < (this.#unproven ? 1 : MOST_PIPELINED)
     );
   }
 
@@ -441,7 +459,7 @@ export class HttpRelay {
       if (!this.#isWayFor(route, origin)) {
         if (outAt > 0) toUpstream.put(out, 0, outAt);
         outAt = 0;
-        this.#openWay(route, origin);
+        this.#openWay(route, origin, isRepeatable(head) && !(head.upgrade && this.#rules.keepUpgrade));
         break;
       }
       if (this.#forward(head, origin !== null)) {
@@ -459,8 +477,8 @@ export class HttpRelay {
       this.#saidLast = !head.keepAlive;
       this.#link.access(route.what, route.target, this.requests);
       this.#awaitingTunnel = head.method === 'CONNECT' || origin !== null || (head.upgrade && this.#rules.keepUpgrade);
-      const repeatable =
-        this.#sentOnWay > 1 && !this.#awaitingTunnel && head.body.kind === 'none' && REPEATABLE.has(head.method);
+      if (head.credentials) this.#personal = true;
+      const repeatable = this.#sentOnWay > 1 && !this.#awaitingTunnel && isRepeatable(head);
       const { authorization } = this.#link;
       this.#unanswered.push({
         method: head.method,
@@ -501,18 +519,18 @@ export class HttpRelay {
     return this.#fresh || this.#link.suits(route.target);
   }
 
-  #openWay(route: Route, origin: Route['origin']): void {
+  #openWay(route: Route, origin: Route['origin'], repeatable: boolean): void {
     if (this.#unanswered.length > 0) {
       this.#waitsFor = 'answers';
       return;
     }
     this.#waitsFor = 'way';
     if (this.#connected) {
-      this.#connected = false;
       this.#link.detachUpstream();
+      this.#connected = false;
     }
     this.#toOrigin = origin !== null;
-    if (origin === null) this.#link.openUpstream(route.target);
+    if (origin === null) this.#link.openUpstream(route.target, repeatable);
     else this.#link.openOrigin(origin.host, origin.port);
   }
 
@@ -526,6 +544,7 @@ export class HttpRelay {
   }
 
   #onResponseBytes(bytes: Buffer, count: number): void {
+    this.#unproven = false;
     if (this.#heldResponse.length === 0) {
       this.#follow(bytes, count);
       return;

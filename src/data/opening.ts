@@ -19,6 +19,8 @@ export interface Way {
   readonly tunnel: End | null;
   /** The first bytes on the connection, before anything else; null for none. */
   readonly preface: Buffer | null;
+  /** A spare connection will do: what goes on it first may be sent again, should it turn out to be dead. */
+  readonly spare: boolean;
 }
 
 /** A way that is open. */
@@ -29,6 +31,8 @@ export interface Opened {
   readonly member: Member | null;
   /** What the far end has said already. */
   readonly early: Buffer;
+  /** It was a spare connection, which may have ended on the other side without our knowing yet. */
+  readonly used: boolean;
 }
 
 /** Why a way is not open. */
@@ -63,6 +67,8 @@ export class Opening implements Dialer, Runnable, Timed {
   #address: SocketAddress | null = null;
   #handshake: Handshake | null = null;
   #said = NOTHING;
+  /** #endpoint was a spare connection. */
+  #used = false;
 
   constructor(site: Site, way: Way, opener: Opener) {
     this.#site = site;
@@ -89,8 +95,37 @@ export class Opening implements Dialer, Runnable, Timed {
     const { members, addresses } = this.#way;
     this.#member = members[this.#next++] ?? null;
     const { loop, service } = this.#site;
+    if (this.#takeSpare()) {
+      // Never from within the constructor.
+      loop.again(this);
+      return;
+    }
     const to = this.#member === null ? addresses : this.#member.host.next();
     this.#dial = new Dial(loop, to, service.limits.connect, this);
+  }
+
+  #takeSpare(): boolean {
+    const spare = this.#way.spare ? (this.#member?.spares.take() ?? null) : null;
+    this.#used = spare !== null;
+    if (spare === null) return false;
+    this.#endpoint = spare.endpoint;
+    this.#address = spare.address;
+    spare.endpoint.owner = this;
+    return true;
+  }
+
+  #beginUsed(): void {
+    const endpoint = this.#endpoint as Endpoint;
+    if (!endpoint.readable) {
+      this.#open(NOTHING);
+      return;
+    }
+    // It has ended since, or said what nobody asked for: the next one, or a new one to the same upstream.
+    endpoint.reset();
+    this.#endpoint = null;
+    this.#address = null;
+    this.#next--;
+    this.#dialNext();
   }
 
   onConnected(endpoint: Endpoint, address: SocketAddress): void {
@@ -145,6 +180,10 @@ export class Opening implements Dialer, Runnable, Timed {
   run(): void {
     const endpoint = this.#endpoint;
     const handshake = this.#handshake;
+    if (endpoint !== null && this.#used) {
+      this.#beginUsed();
+      return;
+    }
     if (endpoint === null || handshake === null) return;
     const { scratch } = this.#site.loop;
     while (endpoint.readable) {
@@ -188,7 +227,7 @@ export class Opening implements Dialer, Runnable, Timed {
     const address = this.#address as SocketAddress;
     this.#endpoint = null;
     this.cancel();
-    this.#opener.onOpen({ endpoint, address, member: this.#member, early });
+    this.#opener.onOpen({ endpoint, address, member: this.#member, early, used: this.#used });
   }
 
   #decline(why: string, status: number): void {

@@ -1,5 +1,6 @@
 import type { UpstreamAddress } from '../address.js';
 import type { Balance, Service, Upstream } from '../plan.js';
+import { Spares } from './spares.js';
 
 /** How long an upstream that could not be connected to is passed over, in ms: the first time, and at most. */
 const BACK_OFF = 1000;
@@ -29,6 +30,7 @@ export class Host {
 /** An upstream as one thread knows it. */
 export class Member {
   readonly host: Host;
+  readonly spares = new Spares();
   /** Connections of this thread. */
   connections = 0;
   #failures = 0;
@@ -44,6 +46,11 @@ export class Member {
     seed: number,
   ) {
     this.host = new Host(addresses, seed);
+  }
+
+  setAddresses(addresses: readonly UpstreamAddress[]): void {
+    this.host.setAddresses(addresses);
+    this.spares.keep(addresses);
   }
 
   isUp(now: number): boolean {

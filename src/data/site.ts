@@ -57,6 +57,11 @@ export class Site {
     this.target = service.target === null ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
   }
 
+  /** Connections to upstreams may serve one client after another: nothing said on them when they began is of one client. */
+  get shares(): boolean {
+    return this.service.proxyProtocol === null;
+  }
+
   get loop(): Loop {
     return this.thread.loop;
   }
@@ -67,6 +72,6 @@ export class Site {
 
   /** `host`: index into hostsOf(service). */
   setAddresses(host: number, addresses: readonly UpstreamAddress[]): void {
-    if (host < hostsOf(this.service).length) (this.pool.members[host]?.host ?? this.target)?.setAddresses(addresses);
+    if (host < hostsOf(this.service).length) (this.pool.members[host] ?? this.target)?.setAddresses(addresses);
   }
 }

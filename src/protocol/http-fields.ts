@@ -52,7 +52,7 @@ export interface Summary {
   keepAlive: boolean;
   upgradeOption: boolean;
   upgrade: boolean;
-  expect: string | null;
+  credentials: boolean;
 }
 
 const joined = (list: string | null, value: string): string => (list === null ? value : `${list},${value}`);
@@ -99,12 +99,12 @@ export const emptySummary = (): Summary => ({
   keepAlive: false,
   upgradeOption: false,
   upgrade: false,
-  expect: null,
+  credentials: false,
 });
 
 /** The lengths of the names that matter: others need not be looked at. */
 export const SUMMARIZED_LENGTHS = lengthsOf([
-  ...['host', 'expect', 'referer', 'upgrade'],
+  ...['host', 'referer', 'upgrade', 'authorization', 'proxy-authorization'],
   ...['connection', 'content-length', 'transfer-encoding'],
 ]);
 
@@ -115,8 +115,9 @@ export const summarizeField = (summary: Summary, name: string, value: string): v
       summary.hosts++;
       summary.host = value;
       break;
-    case 'expect':
-      summary.expect = joined(summary.expect, value);
+    case 'authorization':
+    case 'proxy-authorization':
+      summary.credentials = true;
       break;
     case 'referer':
       summary.referer ??= value;

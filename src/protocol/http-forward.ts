@@ -16,6 +16,8 @@ export interface ForwardRules {
   readonly proxyAuthorization: string | null;
   /** The upstream passes on an offer of another protocol; else the request goes without it. */
   readonly keepUpgrade: boolean;
+  /** The connection to the upstream may outlive the client's, whose `close` is not the upstream's business then. */
+  readonly keepOpen: boolean;
 }
 
 /** The request is not forwarded but answered with these bytes, with which the connection ends. */
@@ -108,10 +110,11 @@ const expectsMore = (head: RequestHead, expect: string | null): boolean =>
   listOf(expect).some((expectation) => expectation !== '100-continue' && expectation !== '');
 
 /** What Connection says toward the upstream. */
-const connectionOptions = (head: RequestHead, upgrade: boolean, trailers: boolean): string => {
-  if (head.minor === 1 && head.keepAlive && !upgrade && !trailers) return '';
+const connectionOptions = (head: RequestHead, keepOpen: boolean, upgrade: boolean, trailers: boolean): string => {
+  const keepAlive = head.keepAlive || keepOpen;
+  if (head.minor === 1 && keepAlive && !upgrade && !trailers) return '';
   const options: string[] = [];
-  if (head.minor === 1 && !head.keepAlive) options.push('close');
+  if (head.minor === 1 && !keepAlive) options.push('close');
   if (head.minor === 0 && head.keepAlive) options.push('keep-alive');
   if (upgrade) options.push('upgrade');
   if (trailers) options.push('TE');
@@ -160,7 +163,7 @@ export const forwardRequest = (head: RequestHead, rules: ForwardRules): null | R
 
   const upgrade = rules.keepUpgrade && head.upgrade;
   const trailers = found.trailers && head.minor === 1;
-  const options = connectionOptions(head, upgrade, trailers);
+  const options = connectionOptions(head, rules.keepOpen, upgrade, trailers);
   dropFields(fields, found.listed, upgrade, head.minor);
   if (maxForwards !== null) replaceField(fields, 'Max-Forwards', maxForwards);
   if (rules.proxyAuthorization !== null) replaceField(fields, 'Proxy-Authorization', rules.proxyAuthorization);

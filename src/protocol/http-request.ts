@@ -200,9 +200,9 @@ const understand = (
       body,
       // RFC 9112 section 9.3
       keepAlive: !summary.close && (minor === 1 || summary.keepAlive),
-      // HTTP/1.0 has neither (RFC 9110 sections 7.8 and 10.1.1).
+      // HTTP/1.0 has none (RFC 9110 section 7.8).
       upgrade: minor === 1 && summary.upgrade && summary.upgradeOption,
-      expectContinue: minor === 1 && summary.expect !== null && summary.expect.toLowerCase() === '100-continue',
+      credentials: summary.credentials,
       size,
     },
   };

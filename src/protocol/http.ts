@@ -45,8 +45,8 @@ export interface RequestHead {
   readonly keepAlive: boolean;
   /** The client offers another protocol (RFC 9110 section 7.8). CONNECT is told by its method. */
   readonly upgrade: boolean;
-  /** The client waits for a 100 before it sends the body (RFC 9110 section 10.1.1). */
-  readonly expectContinue: boolean;
+  /** It says who the client is, by Authorization or Proxy-Authorization (RFC 9110 section 11). */
+  readonly credentials: boolean;
   /** In bytes, with the empty lines before it and the one after it. */
   readonly size: number;
 }

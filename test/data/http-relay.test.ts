@@ -131,9 +131,6 @@ describe('requests', () => {
       assert.equal(talk.upstream.state, 'open');
       talk.upstream.send(ok('late'));
       yield* talk.client.expect(ok('late'));
-      yield* talk.upstream.over();
-      assert.equal(talk.upstream.state, 'end');
-      talk.upstream.shutdown();
       yield* talk.client.over();
       assert.equal(talk.client.state, 'end');
       yield* until('the connection ends', () => talk.stage.connections.size === 0);
@@ -512,8 +509,6 @@ describe('answers', () => {
       talk.upstream.send(ok('two'));
       yield* talk.client.expect(ok('x') + ok('two'));
       talk.client.shutdown();
-      yield* talk.upstream.over();
-      talk.upstream.shutdown();
       yield* talk.stage.gone();
     });
   });

@@ -56,7 +56,11 @@ const opening = (
     (function* () {
       const caller = new Caller();
       const { members } = stage.site.pool;
-      const made = new Opening(stage.site, { members, addresses: [], tunnel: null, preface: null, ...way }, caller);
+      const made = new Opening(
+        stage.site,
+        { members, addresses: [], tunnel: null, preface: null, spare: false, ...way },
+        caller,
+      );
       assert.equal(caller.calls, 0);
       yield* script(caller, stage, made);
       caller.opened?.endpoint.close();

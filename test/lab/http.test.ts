@@ -3,7 +3,7 @@ import { createHash, randomBytes, randomInt } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { ADDRESS, type Topology } from '../../scripts/lab/topology.js';
 import { unless } from '../support/needs.js';
-import { type SeenRequest, Sockets, type TestListener } from '../support/sockets.js';
+import { type SeenRequest, Sockets, type TestListener, type TestSocket } from '../support/sockets.js';
 import { buildGateway, type Cleanup, redirectFor, startTproxy } from '../support/tproxy.js';
 
 const UPSTREAM_PORT = 3128;
@@ -138,6 +138,23 @@ describe('translated requests on the wire', { skip: unless('program iptables') }
     assert.match(await another.receiveThrough(END), /^GET http:\/\/a\.example\/next /);
     await another.send(answer);
     assert.equal(await browser.receive(answer.length), answer);
+  });
+
+  test('clients that come one after another share a connection to the upstream', async (t) => {
+    await startWith(t, 80, '-w', '1');
+    const answer = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+    let proxy: TestSocket | null = null;
+    for (const name of ['a', 'b', 'c']) {
+      const browser = await client.connect(originV4, 80);
+      await browser.send(`GET / HTTP/1.1\r\nHost: ${name}.example\r\nConnection: close\r\n\r\n`);
+      proxy ??= await upstream.accept();
+      const head = await proxy.receiveThrough(END);
+      assert.ok(head.startsWith(`GET http://${name}.example/ HTTP/1.1\r\n`), head);
+      assert.doesNotMatch(head, /^connection:/im);
+      await proxy.send(answer);
+      assert.equal(await browser.receiveAll(), answer);
+    }
+    assert.equal(await upstream.waiting(), 0);
   });
 
   test('a reset by the upstream in the middle of a body reaches the client as a reset', async (t) => {

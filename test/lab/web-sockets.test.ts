@@ -132,7 +132,6 @@ describe('web sockets and other upgrades', { skip: unless(...needs) }, () => {
     await browser.send(UPGRADE);
     const second = await upstream.accept();
     assert.match(await second.receiveThrough(END), /^CONNECT origin\.lab:80 /);
-    assert.equal(await first.receiveAll(), '');
     await second.send(`HTTP/1.1 200 OK${END}`);
     await second.receiveThrough(END);
     await second.send(`HTTP/1.1 101 Switching Protocols${END}`);

@@ -14,6 +14,7 @@ const PLAIN: ForwardRules = {
   forwardedFor: 'off',
   proxyAuthorization: null,
   keepUpgrade: false,
+  keepOpen: false,
 };
 
 const request = (lines: readonly string[], line = 'GET / HTTP/1.1'): RequestHead =>
@@ -136,6 +137,12 @@ forwards('RFC 9110 section 7.6.1: what is of one connection', [
     what: 'is said anew: close for a client that sends nothing more',
     sent: ['Connection: Close, X-A', 'X-A: 1', 'X-B: 2'],
     got: ['X-B: 2', 'Connection: close'],
+  },
+  {
+    what: 'is said anew, but not close where the connection to the upstream may go on without the client',
+    sent: ['Connection: Close, TE', 'TE: trailers'],
+    got: ['Connection: TE', 'TE: trailers'],
+    rules: { keepOpen: true },
   },
   {
     what: 'is said anew: keep-alive for a client of HTTP/1.0 that asked for it (RFC 9112 section 9.3)',
@@ -424,6 +431,7 @@ describe('any request that is forwarded', () => {
     forwardedFor: fc.constantFrom('off', 'set', 'append'),
     proxyAuthorization: fc.constantFrom(null, 'Basic e'),
     keepUpgrade: fc.boolean(),
+    keepOpen: fc.boolean(),
   });
 
   /** What its fields don't say. */
@@ -447,7 +455,8 @@ describe('any request that is forwarded', () => {
       fc.property(heads, rules, (text, by) => {
         const there = onward(text, by);
         if (there === null) return;
-        assert.deepEqual(meaning(there.after), meaning(there.before));
+        const keepAlive = there.before.keepAlive || (by.keepOpen && there.before.minor === 1);
+        assert.deepEqual(meaning(there.after), { ...meaning(there.before), keepAlive });
         assert.equal(there.after.upgrade, there.before.upgrade && by.keepUpgrade);
         assert.equal(there.after.size, there.text.length);
         compared++;

@@ -54,7 +54,7 @@ describe('a request head', () => {
       body: { kind: 'none' },
       keepAlive: true,
       upgrade: false,
-      expectContinue: false,
+      credentials: false,
       size: BROWSER.length,
     });
   });
@@ -377,7 +377,7 @@ describe('RFC 9112 section 9.3: whether another request may follow', () => {
   });
 });
 
-describe('RFC 9110 sections 7.8 and 10.1.1: Upgrade and Expect', () => {
+describe('RFC 9110 sections 7.8 and 11: Upgrade and credentials', () => {
   const upgrade = ['Connection: keep-alive, Upgrade', 'Upgrade: websocket'];
 
   test('an upgrade is offered by Upgrade together with its connection option', () => {
@@ -386,15 +386,14 @@ describe('RFC 9110 sections 7.8 and 10.1.1: Upgrade and Expect', () => {
     assert.equal(acceptedRequest(withFields('Connection: upgrade')).upgrade, false);
   });
 
-  test('100-continue is expected whatever its case', () => {
-    assert.equal(acceptedRequest(withFields('Expect: 100-Continue')).expectContinue, true);
-    assert.equal(acceptedRequest(withFields('Expect: x')).expectContinue, false);
+  test('HTTP/1.0 has no upgrades', () => {
+    assert.equal(acceptedRequest(withFields(...upgrade).replace('HTTP/1.1', 'HTTP/1.0')).upgrade, false);
   });
 
-  test('HTTP/1.0 has neither', () => {
-    const head = acceptedRequest(withFields(...upgrade, 'Expect: 100-continue').replace('HTTP/1.1', 'HTTP/1.0'));
-    assert.equal(head.upgrade, false);
-    assert.equal(head.expectContinue, false);
+  test('credentials are those for the origin and those for a proxy, however they are spelled', () => {
+    assert.equal(acceptedRequest(withFields('Authorization: Negotiate x')).credentials, true);
+    assert.equal(acceptedRequest(withFields('proxy-AUTHORIZATION: Basic x')).credentials, true);
+    assert.equal(acceptedRequest(withFields('Cookie: a=b', 'Cache-Control: no-cache')).credentials, false);
   });
 });
 
