@@ -9,8 +9,10 @@ packages='iproute2 iptables nftables procps util-linux
   openbsd-inetd ucspi-tcp systemd logrotate
   curl netcat-openbsd openssl strace redsocks privoxy tinyproxy
   haproxy rinetd redir socat hyperfine
-  microsocks chromium'
-services='squid apache2 apache-htcacheclean nginx openbsd-inetd haproxy rinetd redsocks privoxy tinyproxy'
+  microsocks chromium
+  vsftpd lftp openssh-server openssh-client rsyslog libwrap0'
+services='squid apache2 apache-htcacheclean nginx openbsd-inetd haproxy rinetd redsocks privoxy tinyproxy
+  vsftpd ssh rsyslog'
 
 missing=
 for package in $packages; do

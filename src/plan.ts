@@ -1,7 +1,7 @@
 import type { Cidr } from './address.js';
 
 /** The daemon's log levels, most urgent first. */
-export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
+export const LOG_LEVELS = ['error', 'warn', 'notice', 'info', 'debug'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** A host name or address and a port, before its name is looked up. */
@@ -18,7 +18,7 @@ export interface Limits {
   readonly head: number;
   /** For one connect to the upstream or the original destination, over all of its addresses. */
   readonly connect: number;
-  /** Without a byte in either direction. */
+  /** Without a byte in either direction; Infinity: however long. */
   readonly idle: number;
   /** After one direction has ended, without a byte in the other. */
   readonly halfClosed: number;
@@ -76,6 +76,28 @@ export interface HttpSettings {
   readonly verifyHost: 'off' | 'address' | 'strict';
 }
 
+/** FTP's control connections are followed, and data connections relayed with them. */
+export interface Ftp {
+  /** PORT and EPRT: the origin connects to us, and we to the client. */
+  readonly active: boolean;
+  /** PASV and EPSV: the client connects to us, and we to the origin. */
+  readonly passive: boolean;
+  /** The ports that data connections may come to, both ends included; null: any that is free. */
+  readonly ports: { readonly low: number; readonly high: number } | null;
+}
+
+/** How the directions of a connection are slowed down, each on its own. */
+export interface Shaping {
+  readonly toClient: boolean;
+  readonly toUpstream: boolean;
+  /** Bits per second; null: no bound. */
+  readonly maxBandwidth: number | null;
+  /** Each piece waits for up to twice so many milliseconds, at random; 0: not at all. */
+  readonly randomWait: number;
+  /** Bytes of a piece, at most; null: what a read gives. */
+  readonly bufferSize: number | null;
+}
+
 /** One row of the plan: where to listen, what to do, where to send. */
 export interface Service {
   /** For logs. */
@@ -84,6 +106,11 @@ export interface Service {
   readonly listen: readonly Listen[];
   /** `http` looks at the first bytes, and translates HTTP for an HTTP proxy; `relay` moves bytes. */
   readonly mode: 'http' | 'relay';
+  /**
+   * How connections come here, and so how the original destination is known: conntrack's by REDIRECT, or the accepted
+   * socket's own address by TPROXY. Connections that come by themselves are served by both.
+   */
+  readonly intercept: 'redirect' | 'tproxy';
   /** Of a relay: where to; null is the original destination. */
   readonly target: HostPort | null;
   /** Proxies to go through. Empty: straight to the target, or the original destination. */
@@ -95,6 +122,13 @@ export interface Service {
   readonly proxyOnly: boolean;
   /** The header of the PROXY protocol that connections to upstreams, or a relay's target, begin with. */
   readonly proxyProtocol: 'v1' | 'v2' | null;
+  /** The local address that connects come from; null: as the route has it. */
+  readonly source: string | null;
+  /** Connects come from the client's own address. */
+  readonly spoof: boolean;
+  /** Of a relay: it carries FTP's control connections. */
+  readonly ftp: Ftp | null;
+  readonly shaping: Shaping | null;
   /** Of http mode: connections that are TLS. */
   readonly tls: Passage;
   /**
@@ -107,6 +141,10 @@ export interface Service {
   readonly http: HttpSettings;
   /** Clients that may connect; null: all. */
   readonly allow: readonly Cidr[] | null;
+  /** TCP wrappers decide on each client too, who know the service by this name (hosts_access(5)); null: not asked. */
+  readonly tcpWrappers: string | null;
+  /** Each connection is logged at level notice when it begins and when it ends. */
+  readonly logConnections: boolean;
   readonly limits: Limits;
 }
 
@@ -123,6 +161,10 @@ export interface Plan {
   /** null: as many as there are cores available. */
   readonly workers: number | null;
   readonly logLevel: LogLevel;
+  /** null: standard error in the foreground, syslog elsewhere. */
+  readonly logTo: 'stderr' | 'syslog' | null;
+  /** Our name in syslog. */
+  readonly ident: string;
   /** For listening sockets that were handed to us: end after so many milliseconds without a connection. */
   readonly exitIdle: number;
 }
@@ -135,8 +177,8 @@ export const hostsOf = ({ upstreams, target }: Service): readonly HostPort[] =>
   target === null ? upstreams : [...upstreams, target];
 
 /** The service moves bytes to its end, and does nothing else. */
-export const isPlainRelay = ({ mode, upstreams, proxyProtocol }: Service): boolean =>
-  mode === 'relay' && upstreams.length === 0 && proxyProtocol === null;
+export const isPlainRelay = ({ mode, upstreams, proxyProtocol, ftp, shaping }: Service): boolean =>
+  mode === 'relay' && upstreams.length === 0 && proxyProtocol === null && ftp === null && shaping === null;
 
 export const DEFAULT_LIMITS: Limits = {
   firstByte: 1000,
@@ -145,4 +187,47 @@ export const DEFAULT_LIMITS: Limits = {
   idle: 120_000,
   halfClosed: 120_000,
   headBytes: 64 * 1024,
+};
+
+/** A relay to the original destination; dialects say what theirs does beyond that. */
+export const DEFAULT_SERVICE: Omit<Service, 'name' | 'listen'> = {
+  mode: 'relay',
+  intercept: 'redirect',
+  target: null,
+  upstreams: [],
+  balance: 'round-robin',
+  check: null,
+  proxyOnly: false,
+  proxyProtocol: null,
+  source: null,
+  spoof: false,
+  ftp: null,
+  shaping: null,
+  tls: 'connect',
+  ech: 'address',
+  unknown: 'direct',
+  http: {
+    force: null,
+    via: null,
+    forwardedFor: false,
+    trust: [],
+    upgrade: 'connect',
+    verifyHost: 'off',
+  },
+  allow: null,
+  tcpWrappers: null,
+  logConnections: false,
+  limits: DEFAULT_LIMITS,
+};
+
+export const DEFAULT_PLAN: Omit<Plan, 'services'> = {
+  user: null,
+  accessLog: null,
+  pidFile: null,
+  foreground: false,
+  workers: null,
+  logLevel: 'info',
+  logTo: null,
+  ident: 'tproxy',
+  exitIdle: 60_000,
 };

@@ -4,6 +4,8 @@ import { EX, Failure } from '../failure.js';
 import {
   BALANCES,
   DEFAULT_LIMITS,
+  DEFAULT_PLAN,
+  DEFAULT_SERVICE,
   type HostPort,
   type HttpSettings,
   type Limits,
@@ -51,14 +53,15 @@ export const parseTransproxy = (argv: readonly string[]): Request => {
   const service = readService(args, argv);
   refuseContradictions(args, service);
   const plan: Plan = {
+    ...DEFAULT_PLAN,
     services: [service],
     user: only(args, OPTIONS.user, parseUser) ?? null,
     accessLog: only(args, OPTIONS.log, absolutePath) ?? null,
     pidFile: only(args, OPTIONS.pidFile, absolutePath) ?? null,
     foreground: isSet(args, OPTIONS.foreground),
     workers: only(args, OPTIONS.workers, (what, text) => parseInteger(what, text, 1, MOST_WORKERS)) ?? null,
-    logLevel: only(args, OPTIONS.logLevel, parseOneOf(...LOG_LEVELS)) ?? 'info',
-    exitIdle: only(args, OPTIONS.exitIdle, parseSeconds) ?? 60_000,
+    logLevel: only(args, OPTIONS.logLevel, parseOneOf(...LOG_LEVELS)) ?? DEFAULT_PLAN.logLevel,
+    exitIdle: only(args, OPTIONS.exitIdle, parseSeconds) ?? DEFAULT_PLAN.exitIdle,
   };
   return { kind: 'plan', plan };
 };
@@ -71,6 +74,7 @@ const readService = (args: Arguments, argv: readonly string[]): Service => {
   const proxyOnly = isSet(args, OPTIONS.proxyOnly);
   const allow = all(args, OPTIONS.allow, parseAcl);
   return {
+    ...DEFAULT_SERVICE,
     name: mode === 'http' ? `http to ${names(upstreams)}` : relayName(target, upstreams),
     listen: readListen(args),
     mode,

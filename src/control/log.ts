@@ -9,7 +9,13 @@ export interface Log {
 }
 
 /** syslog's names for our levels (syslog(3)). */
-const PRIORITIES: Readonly<Record<string, string>> = { error: 'err', warn: 'warning', info: 'info', debug: 'debug' };
+const PRIORITIES: Readonly<Record<LogLevel, string>> = {
+  error: 'err',
+  warn: 'warning',
+  notice: 'notice',
+  info: 'info',
+  debug: 'debug',
+};
 
 interface Line {
   readonly level: LogLevel;
@@ -17,16 +23,16 @@ interface Line {
   readonly msg: string;
 }
 
-/** `2026-11-22 20:48:41.123 info  listening on 0.0.0.0:8081` */
+/** `2026-11-22 20:48:41.123 info   listening on 0.0.0.0:8081` */
 const toStderr = ({ time, level, msg }: Line): void => {
   try {
-    writeSync(2, `${time.slice(0, 10)} ${time.slice(11, 23)} ${level.padEnd(5)} ${msg}\n`);
+    writeSync(2, `${time.slice(0, 10)} ${time.slice(11, 23)} ${level.padEnd(6)} ${msg}\n`);
   } catch {
     // A stderr that is full or gone is no reason to end: there is nowhere to say so.
   }
 };
 
-const toSyslog = ({ level, msg }: Line): void => posix.syslog(PRIORITIES[level] ?? 'notice', msg);
+const toSyslog = ({ level, msg }: Line): void => posix.syslog(PRIORITIES[level], msg);
 
 /** The time of day where we are, in the form of Date.toISOString. */
 const localTime = (): string => {
@@ -41,6 +47,8 @@ export const openLog = (destination: 'stderr' | 'syslog', level: LogLevel): Log 
   const logger = pino(
     {
       level,
+      // Between pino's own info (30) and warn (40).
+      customLevels: { notice: 35 },
       base: null,
       timestamp: () => `,"time":"${localTime()}"`,
       formatters: { level: (label) => ({ level: label }) },

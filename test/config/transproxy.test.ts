@@ -7,7 +7,7 @@ import { ownPseudonym } from '../../src/config/pseudonym.js';
 import { parseTransproxy } from '../../src/config/transproxy.js';
 import { UsageError } from '../../src/config/usage-error.js';
 import { EX, Failure } from '../../src/failure.js';
-import { DEFAULT_LIMITS, type Plan, type Upstream } from '../../src/plan.js';
+import { DEFAULT_LIMITS, DEFAULT_PLAN, DEFAULT_SERVICE, type Plan, type Upstream } from '../../src/plan.js';
 
 const words = (line: string) => line.split(' ').filter(Boolean);
 const plan = (line: string): Plan => {
@@ -34,10 +34,12 @@ const proxy = (host: string, port: number, others: Partial<Upstream> = {}): Upst
 describe('a command line of transproxy', () => {
   it('fills in every default', () => {
     assert.deepEqual(plan('squid.example.net 3128'), {
+      ...DEFAULT_PLAN,
       services: [
         {
           name: 'http to squid.example.net:3128',
           listen: [],
+          ...DEFAULT_SERVICE,
           mode: 'http',
           target: null,
           upstreams: [proxy('squid.example.net', 3128)],
@@ -78,10 +80,12 @@ describe('a command line of transproxy', () => {
       ' --foreground --pid-file /p --workers 3 --log-level warn --via gw proxy 80';
     assert.deepEqual(plan(short), plan(long));
     assert.deepEqual(plan(short), {
+      ...DEFAULT_PLAN,
       services: [
         {
           name: 'http to proxy:80',
           listen: [{ host: '::1', port: 8081 }],
+          ...DEFAULT_SERVICE,
           mode: 'http',
           target: null,
           upstreams: [proxy('proxy', 80)],
@@ -297,7 +301,7 @@ describe('a command line of transproxy is refused', () => {
     refused('--verify-host yes proxy 80', /^--verify-host: "yes" is none of address, strict$/);
     refused('--verify-host', /^--verify-host needs a value$/);
     refused('--check 0 proxy 80', /^--check: "0" is not a number of seconds/);
-    refused('--log-level loud proxy 80', /^--log-level: "loud" is none of error, warn, info, debug$/);
+    refused('--log-level loud proxy 80', /^--log-level: "loud" is none of error, warn, notice, info, debug$/);
     refused('-a 10.0.0.0/33 proxy 80', /^-a \(--allow\): "10\.0\.0\.0\/33"/);
     refused('-b 300.1.1.1 -s 80 proxy 80', /^-b \(--bind\): "300\.1\.1\.1"/);
     refused('-r #x proxy 80', /^-r \(--user\): "#x"/);

@@ -7,22 +7,13 @@ import { Workers, type WorkersOwner } from '../../src/control/workers.js';
 import { allocateCounters, total } from '../../src/counters.js';
 import type { Command, Report, WorkerStart } from '../../src/messages.js';
 import { allocateOwnSockets } from '../../src/own-sockets.js';
-import type { Plan } from '../../src/plan.js';
+import { DEFAULT_PLAN, type Plan } from '../../src/plan.js';
 import { Door, serviceOf } from '../data/rig.js';
 import { readAll, server } from './children.js';
 
 const service = serviceOf({ name: 'relay' });
 
-const plan: Plan = {
-  services: [service],
-  user: null,
-  accessLog: '/dev/null',
-  pidFile: null,
-  foreground: true,
-  workers: 1,
-  logLevel: 'info',
-  exitIdle: 60_000,
-};
+const plan: Plan = { ...DEFAULT_PLAN, services: [service], accessLog: '/dev/null', foreground: true, workers: 1 };
 
 /** Collects what workers say. */
 class Owner implements WorkersOwner {

@@ -12,6 +12,7 @@ import { parts } from '../../src/data/parts.js';
 import { Site, type Thread } from '../../src/data/site.js';
 import {
   DEFAULT_LIMITS,
+  DEFAULT_SERVICE,
   type HttpSettings,
   hostsOf,
   isPlainRelay,
@@ -257,16 +258,6 @@ export const upstreamOf = (more: Partial<Upstream> = {}): Upstream => ({
   ...more,
 });
 
-/** What HTTP services do in tests that say nothing else: translate, and nothing more. */
-const PLAIN_HTTP: HttpSettings = {
-  force: null,
-  via: null,
-  forwardedFor: false,
-  trust: [],
-  upgrade: 'connect',
-  verifyHost: 'off',
-};
-
 /** The settings of a service that a test cares for. */
 export type Settings = Partial<Omit<Service, 'limits' | 'http'>> & {
   readonly limits?: Partial<Limits>;
@@ -277,21 +268,14 @@ export type Settings = Partial<Omit<Service, 'limits' | 'http'>> & {
 export const serviceOf = (settings: Settings = {}): Service => {
   const mode = settings.mode ?? 'relay';
   return {
+    ...DEFAULT_SERVICE,
     name: 'test',
     listen: [],
     mode,
     target: mode === 'http' ? null : { host: 'target', port: 1 },
     upstreams: mode === 'http' ? [upstreamOf()] : [],
-    balance: 'round-robin',
-    check: null,
-    proxyOnly: false,
-    proxyProtocol: null,
-    tls: 'connect',
-    ech: 'address',
-    unknown: 'direct',
-    allow: null,
     ...settings,
-    http: { ...PLAIN_HTTP, ...settings.http },
+    http: { ...DEFAULT_SERVICE.http, ...settings.http },
     limits: { ...DEFAULT_LIMITS, ...settings.limits },
   };
 };
