@@ -14,6 +14,8 @@ export type Request =
 /** One option of a dialect. */
 export interface Option {
   readonly long: string;
+  /** Other long names for the same. */
+  readonly aliases?: readonly string[];
   /** One letter. */
   readonly short?: string;
   /** switch: takes no value; one: one value, given once at most; many: one value, repeatable. */
@@ -68,12 +70,12 @@ export const readArguments = (options: readonly Option[], argv: readonly string[
  */
 const longForms = (options: readonly Option[], arg: string): string[] => {
   if (arg.startsWith('--')) {
-    const name = arg.slice(2).split('=', 1)[0];
-    const option = options.find(({ long }) => long === name);
+    const name = arg.slice(2).split('=', 1)[0] as string;
+    const option = options.find(({ long, aliases }) => long === name || aliases?.includes(name));
     if (!option) throw new UsageError(`unknown option ${quoted(arg)}`);
-    if (option.takes !== 'switch') return [arg];
+    if (option.takes !== 'switch') return [`--${option.long}${arg.slice(2 + name.length)}`];
     if (arg.includes('=')) throw new UsageError(`${optionName(option)} takes no value: ${quoted(arg)}`);
-    return [`${arg}=true`];
+    return [`--${option.long}=true`];
   }
   if (!arg.startsWith('-') || arg === '-') return [arg];
 

@@ -5,8 +5,8 @@ import { UsageError } from '../../src/config/usage-error.js';
 
 const OPTIONS: readonly Option[] = [
   { long: 'server', short: 's', takes: 'many' },
-  { long: 'user', short: 'r', takes: 'one' },
-  { long: 'debug', short: 'd', takes: 'switch' },
+  { long: 'user', aliases: ['as_user', 'run-as'], short: 'r', takes: 'one' },
+  { long: 'debug', aliases: ['verbose'], short: 'd', takes: 'switch' },
   { long: 'transparent', short: 't', takes: 'switch' },
   { long: 'idle', takes: 'one' },
 ];
@@ -27,6 +27,15 @@ describe('readArguments', () => {
     for (const argv of [['-r', 'me'], ['-rme'], ['--user', 'me'], ['--user=me']]) {
       assert.deepEqual(read(...argv).values, { user: ['me'] }, argv.join(' '));
     }
+  });
+
+  it('takes an option by each of its names', () => {
+    for (const argv of [['--as_user', 'me'], ['--as_user=me'], ['--run-as=me']]) {
+      assert.deepEqual(read(...argv).values, { user: ['me'] }, argv.join(' '));
+    }
+    assert.deepEqual(read('--verbose').switches, ['debug']);
+    refused(['--user=a', '--as_user=b'], /^-r \(--user\) is given more than once: "a", "b"$/);
+    refused(['--verbose=x'], /^-d \(--debug\) takes no value/);
   });
 
   it('bundles switches, the last letter of a bundle may take a value', () => {
