@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 import { writeSync } from 'node:fs';
 import { basename } from 'node:path';
-import { parseCommandLine } from './config/dialect.js';
-import { UsageError, usage } from './config/usage-error.js';
+import { chooseDialect } from './config/dialect.js';
+import { UsageError } from './config/usage-error.js';
 import { EX, Failure } from './failure.js';
 import type { Plan, Service } from './plan.js';
 
@@ -37,8 +37,8 @@ const carryOut = async (plan: Plan): Promise<number> => {
   return EX.OK;
 };
 
-/** Says why the program ends, and returns the exit code. */
-const explain = async (error: unknown): Promise<number> => {
+/** Says why the program ends, and returns the exit code. `usage` is the dialect's, empty where none was found. */
+const explain = async (error: unknown, usage: string): Promise<number> => {
   const known = error instanceof Failure;
   const reason = known ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
   const { stderrIsTheSocket } = await import('./control/inherited.js');
@@ -46,19 +46,23 @@ const explain = async (error: unknown): Promise<number> => {
     const { openLog } = await import('./control/log.js');
     openLog('syslog', 'error').write('error', reason);
   } else {
-    writeSync(2, `tproxy: ${reason}\n${error instanceof UsageError ? `${usage}\n` : ''}`);
+    writeSync(2, `tproxy: ${reason}\n${error instanceof UsageError && usage !== '' ? `${usage}\n` : ''}`);
   }
   return known ? error.exitCode : EX.SOFTWARE;
 };
 
 const run = async (): Promise<number> => {
+  let usage = '';
   try {
-    const request = parseCommandLine(basename(process.argv[1] ?? 'tproxy'), process.argv.slice(2));
+    // Node gives the path that it was told, made absolute: a link keeps its name, npm's among them.
+    const commandLine = await chooseDialect(basename(process.argv[1] ?? 'tproxy'), process.argv.slice(2));
+    usage = commandLine.usage;
+    const request = commandLine.parse(commandLine.argv);
     if (request.kind === 'plan') return await carryOut(request.plan);
     writeSync(1, request.text);
     return EX.OK;
   } catch (error) {
-    return await explain(error);
+    return await explain(error, usage);
   }
 };
 

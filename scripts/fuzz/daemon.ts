@@ -71,7 +71,7 @@ const RIGS: readonly Rig[] = [
 export const RIG_NAMES: readonly string[] = RIGS.map(({ name }) => name);
 
 /** Short, so that what is left over is gone soon. */
-const LIMITS = ['--idle', '1', '--first-byte', '0.3', '--head-timeout', '1', '--connect-timeout', '2'];
+const LIMITS = ['--timeout', '1', '--first-byte', '0.3', '--head-timeout', '1', '--connect-timeout', '2'];
 
 const INPUTS_PER_BATCH = 400;
 

@@ -1,11 +1,58 @@
 import type { Request } from './command-line.js';
-import { parseTransproxy } from './transproxy.js';
+import { UsageError } from './usage-error.js';
+import { parseOneOf } from './values.js';
+
+const DIALECTS = ['transproxy', 'redir'] as const;
+type DialectName = (typeof DIALECTS)[number];
+
+interface Dialect {
+  /** @throws UsageError, or Failure for a file that the command line names */
+  readonly parse: (argv: readonly string[]) => Request;
+  /** One line, for below the message of a UsageError. */
+  readonly usage: string;
+}
+
+/** One is loaded and no other: a process of inetd's for one connection should not wait for what it has no use for. */
+const LOADERS: Readonly<Record<DialectName, () => Promise<Dialect>>> = {
+  transproxy: async () => {
+    const [{ parseTransproxy }, { usage }] = await Promise.all([import('./transproxy.js'), import('./help.js')]);
+    return { parse: parseTransproxy, usage };
+  },
+  redir: async () => {
+    const [{ parseRedir }, { usage }] = await Promise.all([import('./redir.js'), import('./redir-help.js')]);
+    return { parse: parseRedir, usage };
+  },
+};
+
+/** Names of the program, or of links to it, that choose a dialect. */
+const BY_PROGRAM: ReadonlyMap<string, DialectName> = new Map([
+  ['redir', 'redir'],
+  ['tproxy-redir', 'redir'],
+]);
+
+const AS = '--as';
+
+/** The dialect of a command line, and the arguments that are in it. */
+interface CommandLine extends Dialect {
+  readonly argv: readonly string[];
+}
 
 /**
- * Reads the command line in the dialect of the name that the program was called by.
+ * Chooses the dialect: by a first argument `--as DIALECT` or `--as=DIALECT`, or else by the program's name.
  *
- * @param _program the last part of the path that the program was called by; every name speaks transproxy's dialect
+ * @param program the last part of the path that the program was called by
  * @param argv the arguments behind it
- * @throws UsageError
+ * @throws UsageError for an unknown dialect
  */
-export const parseCommandLine = (_program: string, argv: readonly string[]): Request => parseTransproxy(argv);
+export const chooseDialect = async (program: string, argv: readonly string[]): Promise<CommandLine> => {
+  const [first, second] = argv;
+  const parseName = parseOneOf(...DIALECTS);
+  if (first?.startsWith(`${AS}=`)) {
+    return { ...(await LOADERS[parseName(AS, first.slice(AS.length + 1))]()), argv: argv.slice(1) };
+  }
+  if (first === AS) {
+    if (second === undefined) throw new UsageError(`${AS} needs a value: ${DIALECTS.join(' or ')}`);
+    return { ...(await LOADERS[parseName(AS, second)]()), argv: argv.slice(2) };
+  }
+  return { ...(await LOADERS[BY_PROGRAM.get(program) ?? 'transproxy']()), argv };
+};

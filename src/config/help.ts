@@ -1,5 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { BALANCES, LOG_LEVELS } from '../plan.js';
+
+/** What main prints on stderr below the message of a UsageError. */
+export const usage =
+  'usage: tproxy [options] proxyhost proxyport, or tproxy -t [options] [HOST PORT]; tproxy --help lists the options';
 
 export const help = `\
 Usage: tproxy [options] proxyhost proxyport
@@ -17,6 +20,9 @@ Where connections come from
                         (default: every address, IPv4 and IPv6)
   -a, --allow ACL       serve only these clients; repeatable. An address or a
                         network, as 192.168.1.0/24, 10.1/16 or 2001:db8::/32
+  --intercept HOW       how the firewall sends them here: redirect (the default)
+                        or tproxy
+  --tcp-wrappers        serve only whom hosts.allow and hosts.deny admit
   --exit-idle SECONDS   end when a listening socket of inetd or systemd had no
                         connection for so long (default: 60)
 
@@ -31,6 +37,11 @@ Where they go
                         its address (the default), or by the name outside it
   --unknown PASSAGE     neither HTTP nor TLS, or the server speaks first: direct
                         (the default), connect (the default with -p) or close
+  --source ADDR         connect from this address of ours
+  --spoof               connect from the client's own address
+  --ftp TYPE            with -t, follow FTP so that data connections pass: those
+                        that the server makes (port), the client (pasv) or both
+  --ftp-ports LOW-HIGH  take FTP's data connections on these ports
 
 Proxies
   --upstream URL        another proxy; repeatable. HOST:PORT, http://HOST:PORT,
@@ -57,6 +68,8 @@ HTTP
 
 How it runs
   -d, --foreground      don't become a daemon; log to standard error
+  --syslog              log to syslog, also in the foreground
+  --ident NAME          our name there and for --tcp-wrappers (default: tproxy)
   -r, --user USER       after binding the ports, become USER (a name, or #UID)
   -l, --log FILE        access log; opened anew on SIGHUP
   -P, --pid-file FILE   write the process id to FILE
@@ -65,14 +78,23 @@ How it runs
 
 Limits
   --connect-timeout SECONDS   for a connect to the proxy or origin (default: 10)
-  --idle SECONDS              without a byte either way (default: 120)
+  --timeout SECONDS           without a byte either way (default: 120; 0: none)
   --first-byte SECONDS        until a client's first byte; then the server is to
                               speak first (default: 1)
   --head-timeout SECONDS      for one request head to arrive (default: 30)
   --head-bytes BYTES          of one request head (default: 65536)
 
+Slowing down, for each connection and each direction
+  --max-bandwidth BPS   bits per second
+  --random-wait MSEC    hold each piece back for up to twice so long
+  --wait-in-out WHICH   only what goes to the client (1), only what comes from
+                        it (2), or both (3, the default)
+  --bufsize BYTES       of a piece, at most
+
   -v, --version         print the version
   -h, --help            print this help
+  --as DIALECT          as the first argument: what follows is a command line of
+                        redir (as with the name tproxy-redir) or of transproxy
 
 Examples
   A gateway that sends its clients' web requests through a Squid:
@@ -85,9 +107,3 @@ Examples
   A plain TCP relay, in the foreground:
     tproxy -d -s 2525 -t mail.example.net smtp
 `;
-
-/** Reads package.json: only when asked for. */
-export const version = (): string => {
-  const manifest = new URL('../../../package.json', import.meta.url);
-  return `tproxy ${(JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version}\n`;
-};

@@ -1,12 +1,14 @@
 import type { Service } from '../plan.js';
-import { type Arguments, isSet, type Option, optionName } from './command-line.js';
-import { UsageError } from './usage-error.js';
+import { type Arguments, type Option, optionName } from './command-line.js';
+import { type Refuse, refuseIn, refuseContradictions as refuseSharedContradictions, SHARED } from './shared.js';
 
 /** The options of transproxy 1.6 under its letters, and ours beside them under long names. */
 export const OPTIONS = {
+  ...SHARED,
   server: { long: 'server', short: 's', takes: 'many' },
   bind: { long: 'bind', short: 'b', takes: 'one' },
   allow: { long: 'allow', short: 'a', takes: 'many' },
+  intercept: { long: 'intercept', takes: 'one' },
   exitIdle: { long: 'exit-idle', takes: 'one' },
   transparent: { long: 'transparent', short: 't', takes: 'switch' },
   proxyOnly: { long: 'proxy-only', short: 'p', takes: 'switch' },
@@ -16,7 +18,6 @@ export const OPTIONS = {
   upstream: { long: 'upstream', takes: 'many' },
   balance: { long: 'balance', takes: 'one' },
   check: { long: 'check', takes: 'one' },
-  proxyAuth: { long: 'proxy-auth', takes: 'one' },
   proxyProtocol: { long: 'proxy-protocol', takes: 'one' },
   force: { long: 'force', short: 'f', takes: 'one' },
   upgrade: { long: 'upgrade', takes: 'one' },
@@ -26,13 +27,12 @@ export const OPTIONS = {
   trust: { long: 'trust', takes: 'many' },
   verifyHost: { long: 'verify-host', takes: 'one' },
   foreground: { long: 'foreground', short: 'd', takes: 'switch' },
-  user: { long: 'user', short: 'r', takes: 'one' },
+  user: { ...SHARED.user, short: 'r' },
   log: { long: 'log', short: 'l', takes: 'one' },
-  pidFile: { long: 'pid-file', short: 'P', takes: 'one' },
-  workers: { long: 'workers', short: 'w', takes: 'one' },
+  pidFile: { ...SHARED.pidFile, short: 'P' },
+  workers: { ...SHARED.workers, short: 'w' },
   logLevel: { long: 'log-level', takes: 'one' },
   connectTimeout: { long: 'connect-timeout', takes: 'one' },
-  idle: { long: 'idle', takes: 'one' },
   firstByte: { long: 'first-byte', takes: 'one' },
   headTimeout: { long: 'head-timeout', takes: 'one' },
   headBytes: { long: 'head-bytes', takes: 'one' },
@@ -61,19 +61,17 @@ const OF_UPSTREAMS: readonly Option[] = [OPTIONS.balance, OPTIONS.check, OPTIONS
 
 /** Throws UsageError for options that have no effect beside the others, or take back what another says. */
 export const refuseContradictions = (args: Arguments, service: Service): void => {
-  const refuse = (option: Option, why: string): void => {
-    if (isSet(args, option)) throw new UsageError(`${optionName(option)} ${why}`);
-  };
+  const refuse = refuseIn(args);
   if (service.listen.length === 0) refuse(OPTIONS.bind, `needs ${optionName(OPTIONS.server)}`);
   else refuse(OPTIONS.exitIdle, `is for sockets of inetd or systemd, not for ${optionName(OPTIONS.server)}`);
 
   if (service.mode === 'http') refuseInHttp(service, refuse);
   else refuseInRelay(service, refuse);
+  refuseSharedContradictions(args, OPTIONS, service);
 };
 
-type Refuse = (option: Option, why: string) => void;
-
 const refuseInHttp = ({ proxyOnly, tls, unknown, http }: Service, refuse: Refuse): void => {
+  refuse(OPTIONS.ftp, `needs ${optionName(OPTIONS.transparent)}`);
   const past = `direct contradicts ${optionName(OPTIONS.proxyOnly)}, which lets nothing past the proxy`;
   if (proxyOnly && tls === 'direct') refuse(OPTIONS.tls, past);
   if (proxyOnly && unknown === 'direct') refuse(OPTIONS.unknown, past);

@@ -1,6 +1,3 @@
-import { resolve } from 'node:path';
-import { bracketed } from '../address.js';
-import { EX, Failure } from '../failure.js';
 import {
   BALANCES,
   DEFAULT_LIMITS,
@@ -17,29 +14,22 @@ import {
   type Upstream,
 } from '../plan.js';
 import { parseAcl } from './acl.js';
-import {
-  type Arguments,
-  all,
-  isSet,
-  only,
-  optionName,
-  type Parse,
-  type Request,
-  readArguments,
-} from './command-line.js';
-import { help, version } from './help.js';
+import { type Arguments, all, isSet, only, optionName, type Request, readArguments } from './command-line.js';
+import { help } from './help.js';
 import { parseHost } from './host.js';
 import { OPTIONS, refuseContradictions } from './options.js';
 import { parsePort } from './ports.js';
 import { ownPseudonym } from './pseudonym.js';
-import { flawOf, parseUpstream, readCredentials } from './upstream.js';
+import { label, labels, relayName } from './service-name.js';
+import { absolutePath, authenticated, readProcess, readRelaying, readTimeouts } from './shared.js';
+import { parseUpstream } from './upstream.js';
 import { quoted, UsageError } from './usage-error.js';
-import { parseForcedUrl, parseInteger, parseOneOf, parsePseudonym, parseSeconds, parseUser } from './values.js';
+import { parseForcedUrl, parseInteger, parseOneOf, parsePseudonym, parseSeconds } from './values.js';
+import { version } from './version.js';
 
 /** RFC 9112 section 3 wants room for a request line of 8000 octets. */
 const LEAST_HEAD_BYTES = 8 * 1024;
 const MOST_HEAD_BYTES = 1024 * 1024;
-const MOST_WORKERS = 1024;
 
 /**
  * Reads a command line in transproxy's dialect, and the files that it takes values from.
@@ -50,23 +40,21 @@ export const parseTransproxy = (argv: readonly string[]): Request => {
   if (isSet(args, OPTIONS.help)) return { kind: 'print', text: help };
   if (isSet(args, OPTIONS.version)) return { kind: 'print', text: version() };
 
-  const service = readService(args, argv);
+  const ofProcess = readProcess(args, OPTIONS, DEFAULT_PLAN.ident);
+  const service = readService(args, argv, ofProcess.ident);
   refuseContradictions(args, service);
   const plan: Plan = {
-    ...DEFAULT_PLAN,
+    ...ofProcess,
     services: [service],
-    user: only(args, OPTIONS.user, parseUser) ?? null,
     accessLog: only(args, OPTIONS.log, absolutePath) ?? null,
-    pidFile: only(args, OPTIONS.pidFile, absolutePath) ?? null,
     foreground: isSet(args, OPTIONS.foreground),
-    workers: only(args, OPTIONS.workers, (what, text) => parseInteger(what, text, 1, MOST_WORKERS)) ?? null,
     logLevel: only(args, OPTIONS.logLevel, parseOneOf(...LOG_LEVELS)) ?? DEFAULT_PLAN.logLevel,
     exitIdle: only(args, OPTIONS.exitIdle, parseSeconds) ?? DEFAULT_PLAN.exitIdle,
   };
   return { kind: 'plan', plan };
 };
 
-const readService = (args: Arguments, argv: readonly string[]): Service => {
+const readService = (args: Arguments, argv: readonly string[], ident: string): Service => {
   const mode = isSet(args, OPTIONS.transparent) ? 'relay' : 'http';
   const target = mode === 'relay' ? readTarget(args.positionals) : null;
   const upstreams = readUpstreams(args, mode === 'http' ? readProxy(args.positionals) : null);
@@ -75,9 +63,11 @@ const readService = (args: Arguments, argv: readonly string[]): Service => {
   const allow = all(args, OPTIONS.allow, parseAcl);
   return {
     ...DEFAULT_SERVICE,
-    name: mode === 'http' ? `http to ${names(upstreams)}` : relayName(target, upstreams),
+    ...readRelaying(args, OPTIONS, ident),
+    name: mode === 'http' ? `http to ${labels(upstreams)}` : relayName(target, upstreams),
     listen: readListen(args),
     mode,
+    intercept: only(args, OPTIONS.intercept, parseOneOf('redirect', 'tproxy')) ?? 'redirect',
     target,
     upstreams,
     balance: only(args, OPTIONS.balance, parseOneOf(...BALANCES)) ?? 'round-robin',
@@ -120,16 +110,7 @@ const readUpstreams = (args: Arguments, first: Upstream | null): Upstream[] => {
   const known = upstreams.map(label);
   const twice = known.find((name, i) => known.indexOf(name) < i);
   if (twice !== undefined) throw new UsageError(`the upstream ${twice} is given twice`);
-
-  const shared = only(args, OPTIONS.proxyAuth, readCredentials);
-  if (shared === undefined) return upstreams;
-  return upstreams.map((upstream) => {
-    if (upstream.credentials !== null) return upstream;
-    const flaw = flawOf(shared, upstream.scheme);
-    if (flaw === null) return { ...upstream, credentials: shared };
-    const what = `${optionName(OPTIONS.proxyAuth)}: the user name and password`;
-    throw new Failure(`${what} ${flaw} (for upstream ${label(upstream)})`, EX.NOINPUT);
-  });
+  return authenticated(args, OPTIONS, upstreams);
 };
 
 const refuseWithoutHttpProxy = (upstreams: readonly Upstream[]): void => {
@@ -139,17 +120,6 @@ const refuseWithoutHttpProxy = (upstreams: readonly Upstream[]): void => {
     'HTTP requests need an HTTP proxy, as proxyhost and proxyport or --upstream HOST:PORT: ' +
       'socks5:// takes other connections only',
   );
-};
-
-/** How logs name an upstream: its credentials never appear. */
-const label = ({ scheme, host, port }: Upstream): string =>
-  `${scheme === 'http' ? '' : `${scheme}://`}${bracketed(host)}:${port}`;
-
-const names = (upstreams: readonly Upstream[]): string => upstreams.map(label).join(', ');
-
-const relayName = (target: HostPort | null, upstreams: readonly Upstream[]): string => {
-  const to = target === null ? 'original destination' : `${bracketed(target.host)}:${target.port}`;
-  return `relay to ${to}${upstreams.length > 0 ? ` through ${names(upstreams)}` : ''}`;
 };
 
 const readListen = (args: Arguments): Listen[] => {
@@ -173,18 +143,12 @@ const readHttpSettings = (args: Arguments, argv: readonly string[] | null): Http
   verifyHost: only(args, OPTIONS.verifyHost, parseOneOf('address', 'strict')) ?? 'off',
 });
 
-const readLimits = (args: Arguments): Limits => {
-  const idle = only(args, OPTIONS.idle, parseSeconds) ?? DEFAULT_LIMITS.idle;
-  return {
-    firstByte: only(args, OPTIONS.firstByte, parseSeconds) ?? DEFAULT_LIMITS.firstByte,
-    head: only(args, OPTIONS.headTimeout, parseSeconds) ?? DEFAULT_LIMITS.head,
-    connect: only(args, OPTIONS.connectTimeout, parseSeconds) ?? DEFAULT_LIMITS.connect,
-    idle,
-    halfClosed: idle,
-    headBytes:
-      only(args, OPTIONS.headBytes, (what, text) => parseInteger(what, text, LEAST_HEAD_BYTES, MOST_HEAD_BYTES)) ??
-      DEFAULT_LIMITS.headBytes,
-  };
-};
-
-const absolutePath: Parse<string> = (_, text) => resolve(text);
+const readLimits = (args: Arguments): Limits => ({
+  ...readTimeouts(args, OPTIONS, DEFAULT_LIMITS.idle),
+  firstByte: only(args, OPTIONS.firstByte, parseSeconds) ?? DEFAULT_LIMITS.firstByte,
+  head: only(args, OPTIONS.headTimeout, parseSeconds) ?? DEFAULT_LIMITS.head,
+  connect: only(args, OPTIONS.connectTimeout, parseSeconds) ?? DEFAULT_LIMITS.connect,
+  headBytes:
+    only(args, OPTIONS.headBytes, (what, text) => parseInteger(what, text, LEAST_HEAD_BYTES, MOST_HEAD_BYTES)) ??
+    DEFAULT_LIMITS.headBytes,
+});

@@ -1,9 +1,5 @@
 import { EX, Failure } from '../failure.js';
 
-/** What main prints on stderr below the message of a UsageError. */
-export const usage =
-  'usage: tproxy [options] proxyhost proxyport, or tproxy -t [options] [HOST PORT]; tproxy --help lists the options';
-
 /** A command line that can't be carried out: the message says in one line what is wrong, and with what value. */
 export class UsageError extends Failure {
   constructor(message: string) {

@@ -1,5 +1,7 @@
-import type { ForcedUrl } from '../plan.js';
+import { isAddress } from '../address.js';
+import type { ForcedUrl, Ftp } from '../plan.js';
 import type { Parse } from './command-line.js';
+import { parseHost } from './host.js';
 import { quoted, UsageError } from './usage-error.js';
 
 // Each of these reads one option's value; `what` is the option's name in messages. All throw UsageError.
@@ -20,6 +22,30 @@ export const parseSeconds = (what: string, text: string): number => {
   const seconds = /^\d+(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
   if (seconds > 0 && seconds <= MOST_SECONDS) return Math.round(seconds * 1000);
   throw new UsageError(`${what}: ${quoted(text)} is not a number of seconds from 0.001 to ${MOST_SECONDS}`);
+};
+
+/** Seconds as parseSeconds reads them, or 0 for no bound, which is Infinity. */
+export const parseTimeout = (what: string, text: string): number =>
+  text === '0' ? Number.POSITIVE_INFINITY : parseSeconds(what, text);
+
+/** A local address to connect from. */
+export const parseSource = (what: string, text: string): string => {
+  const ip = parseHost(what, text);
+  if (isAddress(ip)) return ip;
+  throw new UsageError(`${what}: ${quoted(text)} is not an IP address`);
+};
+
+/** Ports to listen on, `LOW-HIGH`; those below 1024 would need root when a connection is long open. */
+export const parsePortRange = (what: string, text: string): NonNullable<Ftp['ports']> => {
+  const [, low, high] = (/^(\d{1,5})-(\d{1,5})$/.exec(text) ?? []).map(Number);
+  if (low !== undefined && high !== undefined && 1024 <= low && low <= high && high <= 65535) return { low, high };
+  throw new UsageError(`${what}: ${quoted(text)} is not LOW-HIGH, two ports from 1024 to 65535`);
+};
+
+/** A program's name as syslog (RFC 5424 section 6.2.5) and hosts_access(5) take it. */
+export const parseIdent = (what: string, text: string): string => {
+  if (/^[\w./-]{1,48}$/.test(text)) return text;
+  throw new UsageError(`${what}: ${quoted(text)} is not a name of at most 48 letters, digits and . _ / -`);
 };
 
 /** One of some words. */

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { parseCommandLine } from '../../src/config/dialect.js';
+import { chooseDialect } from '../../src/config/dialect.js';
+import { UsageError } from '../../src/config/usage-error.js';
 import { EX, Failure } from '../../src/failure.js';
 
 /** Arguments that come close to being right, among any others. */
@@ -9,10 +10,10 @@ const argument = fc.oneof(
   fc.string(),
   fc.string({ unit: 'binary', maxLength: 5 }),
   fc.string({ unit: 'binary', maxLength: 3 }).map((text) => `-${text}`),
-  fc.string({ unit: fc.constantFrom(...'-=sbrtpfaldPwvh01./:#'), maxLength: 8 }),
+  fc.string({ unit: fc.constantFrom(...'-=sbrtpfaldPwvhinxmoIz01./:#'), maxLength: 8 }),
   fc.constantFrom('-s', '-b', '-r', '-t', '-p', '-f', '-a', '-l', '-d', '-P', '-w', '-', '--', '---', '--no-user'),
   fc.constantFrom(
-    '--idle',
+    '--timeout',
     '--head-bytes',
     '--log-level',
     '--exit-idle',
@@ -23,6 +24,19 @@ const argument = fc.oneof(
     '--via',
     '--no-via',
     '--trust',
+    '--as',
+    '--ftp',
+    '--ftp-ports',
+    '--source',
+    '--spoof',
+    '--max-bandwidth',
+    '--random_wait',
+    '--wait-in-out',
+    '--ident',
+    '--lport',
+    '--cport',
+    '--connect',
+    '--inetd',
     '--__proto__',
     '--constructor',
   ),
@@ -42,25 +56,71 @@ const argument = fc.oneof(
     'a:1',
     'socks5://u:p@a:1',
     'true',
+    ':8081',
+    '[::1]:80',
+    'a:http',
+    'both',
+    '2000-3000',
+    '3',
   ),
 );
 
-describe('parseCommandLine', () => {
-  it('gives a plan, a text, or one line that says what is wrong, whatever the arguments are', () => {
-    const outcomes = new Set<string>();
-    fc.assert(
-      fc.property(fc.array(argument, { maxLength: 8 }), (argv) => {
-        try {
-          outcomes.add(parseCommandLine('tproxy', argv).kind);
-        } catch (error) {
-          assert.ok(error instanceof Failure, String(error));
-          assert.equal(error.exitCode, EX.USAGE);
-          assert.doesNotMatch(error.message, /\p{Cc}/u);
-          outcomes.add('failure');
-        }
-      }),
-      { numRuns: 5000, seed: 1 },
-    );
-    assert.deepEqual([...outcomes].sort(), ['failure', 'plan', 'print']);
+const DIALECTS = ['tproxy', 'redir'];
+
+describe('a dialect', () => {
+  for (const program of DIALECTS) {
+    it(`of ${program} gives a plan, a text, or one line that says what is wrong, whatever the arguments are`, async () => {
+      const { parse } = await chooseDialect(program, []);
+      const outcomes = new Set<string>();
+      fc.assert(
+        fc.property(fc.array(argument, { maxLength: 8 }), (argv) => {
+          try {
+            outcomes.add(parse(argv).kind);
+          } catch (error) {
+            assert.ok(error instanceof Failure, String(error));
+            assert.equal(error.exitCode, EX.USAGE);
+            assert.doesNotMatch(error.message, /\p{Cc}/u);
+            outcomes.add('failure');
+          }
+        }),
+        { numRuns: 10_000, seed: 1 },
+      );
+      assert.deepEqual([...outcomes].sort(), ['failure', 'plan', 'print']);
+    });
+  }
+});
+
+describe('chooseDialect', () => {
+  const usage = async (program: string, ...argv: string[]) => {
+    const commandLine = await chooseDialect(program, argv);
+    return [commandLine.usage.split(' ')[1], ...commandLine.argv];
+  };
+
+  it("goes by the program's name: redir and tproxy-redir speak redir's, any other transproxy's", async () => {
+    assert.deepEqual(await usage('redir', '-n'), ['tproxy-redir', '-n']);
+    assert.deepEqual(await usage('tproxy-redir', '-n'), ['tproxy-redir', '-n']);
+    for (const name of ['tproxy', 'main.js', 'redirect', '__proto__', '']) {
+      assert.deepEqual(await usage(name, '-n'), ['tproxy', '-n'], name);
+    }
+  });
+
+  it('goes by --as before that, which is not among the arguments then', async () => {
+    assert.deepEqual(await usage('tproxy', '--as', 'redir', '-n'), ['tproxy-redir', '-n']);
+    assert.deepEqual(await usage('tproxy', '--as=redir', '-n'), ['tproxy-redir', '-n']);
+    assert.deepEqual(await usage('redir', '--as', 'transproxy', '-n'), ['tproxy', '-n']);
+    assert.deepEqual(await usage('redir', '-n', '--as', 'transproxy'), ['tproxy-redir', '-n', '--as', 'transproxy']);
+  });
+
+  it('refuses a dialect that there is none of', async () => {
+    const refused = (argv: string[], message: RegExp) =>
+      assert.rejects(
+        chooseDialect('tproxy', argv),
+        (error) => error instanceof UsageError && message.test(error.message),
+        argv.join(' '),
+      );
+    await refused(['--as', 'rinet'], /^--as: "rinet" is none of transproxy, redir$/);
+    await refused(['--as=__proto__'], /^--as: "__proto__" is none of transproxy, redir$/);
+    await refused(['--as='], /^--as: "" is none of/);
+    await refused(['--as'], /^--as needs a value: transproxy or redir$/);
   });
 });

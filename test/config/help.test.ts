@@ -1,49 +1,65 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
-import type { Option } from '../../src/config/command-line.js';
-import { parseCommandLine } from '../../src/config/dialect.js';
-import { OPTIONS } from '../../src/config/options.js';
+import type { Option, Request } from '../../src/config/command-line.js';
+import { chooseDialect } from '../../src/config/dialect.js';
+import { OPTIONS as OF_TRANSPROXY } from '../../src/config/options.js';
+import { OPTIONS as OF_REDIR } from '../../src/config/redir.js';
 
 const root = new URL('../../../', import.meta.url);
-const options: readonly Option[] = Object.values(OPTIONS);
-const print = (...argv: string[]): string => {
-  const request = parseCommandLine('tproxy', argv);
-  return request.kind === 'print' ? request.text : assert.fail(`${argv} gave a plan`);
-};
+const dialects: readonly { program: string; options: readonly Option[] }[] = [
+  { program: 'tproxy', options: Object.values(OF_TRANSPROXY) },
+  { program: 'tproxy-redir', options: Object.values(OF_REDIR) },
+];
+const text = (request: Request): string => (request.kind === 'print' ? request.text : assert.fail('a plan'));
 
-describe('--help', () => {
-  it('is the same for -h, and wins over everything that is missing', () => {
-    assert.equal(print('-h'), print('--help'));
-    assert.equal(print('-s', '8081', '-h'), print('--help'));
+for (const { program, options } of dialects) {
+  describe(`--help of ${program}`, async () => {
+    const { parse, usage } = await chooseDialect(program, []);
+    const help = text(parse(['--help']));
+
+    it('is the same for -h, and wins over everything that is missing', () => {
+      assert.equal(text(parse(['-h'])), help);
+      assert.equal(text(parse(['--timeout', 'soon', '-h'])), help);
+    });
+
+    it('names every option, in all its spellings', () => {
+      for (const { short, long, aliases = [] } of options) {
+        const entry = new RegExp(`^  ${short ? `-${short}, ` : ''}--${long} .*(?:\\n {24}.*)*`, 'm').exec(help)?.[0];
+        assert.ok(entry !== undefined, long);
+        for (const alias of aliases) assert.match(entry, new RegExp(`--${alias}[,)]`));
+      }
+    });
+
+    it('fits into 80 columns and ends with a newline', () => {
+      for (const line of help.split('\n')) assert.ok(line.length <= 80, line);
+      assert.match(help, /[^\n]\n$/);
+    });
+
+    it('begins as the line of usage does', () => {
+      assert.match(usage, new RegExp(`^usage: ${program} \\[options\\] .*; ${program} --help lists the options$`));
+      assert.match(help, new RegExp(`^Usage: ${program} \\[options\\] `));
+    });
   });
 
-  it('names every option', () => {
-    for (const { short, long } of options) {
-      assert.match(print('-h'), new RegExp(short ? `^  -${short}, --${long} ` : `^  --${long} `, 'm'));
-    }
+  describe(`--version of ${program}`, async () => {
+    const { parse } = await chooseDialect(program, []);
+
+    it('prints the program and the version of the package', () => {
+      const { version } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8')) as { version: string };
+      assert.equal(text(parse(['--version'])), `tproxy ${version}\n`);
+      assert.equal(text(parse(['-v'])), `tproxy ${version}\n`);
+    });
   });
 
-  it('fits into 80 columns and ends with a newline', () => {
-    for (const line of print('-h').split('\n')) assert.ok(line.length <= 80, line);
-    assert.match(print('-h'), /[^\n]\n$/);
+  describe(`the manual page of ${program}`, () => {
+    it('describes every option, in all its spellings', () => {
+      const page = readFileSync(new URL(`docs/${program}.1`, root), 'utf8');
+      for (const { short, long, aliases = [] } of options) {
+        const names = [long, ...aliases].map((name) => `Fl -${name}`).join(' , ');
+        const item = short ? `.It Fl ${short} , ${names}` : `.It ${names}`;
+        assert.match(page, new RegExp(`^\\${item}( Ar|$)`, 'm'));
+      }
+    });
   });
-});
-
-describe('--version', () => {
-  it('prints the program and the version of the package', () => {
-    const { version } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8')) as { version: string };
-    assert.equal(print('--version'), `tproxy ${version}\n`);
-    assert.equal(print('-v'), `tproxy ${version}\n`);
-  });
-});
-
-describe('the manual page', () => {
-  it('describes every option', () => {
-    const page = readFileSync(new URL('docs/tproxy.1', root), 'utf8');
-    for (const { short, long } of options) {
-      const item = short ? `.It Fl ${short} , Fl -${long}` : `.It Fl -${long}`;
-      assert.match(page, new RegExp(`^\\${item}( Ar|$)`, 'm'));
-    }
-  });
-});
+}

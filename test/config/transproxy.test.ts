@@ -160,12 +160,56 @@ describe('a command line of transproxy', () => {
     assert.deepEqual([accessLog, pidFile], [resolve('access.log'), resolve('../run/x.pid')]);
   });
 
-  it('maps the waits and bounds onto the limits, and --idle also onto half-closed connections', () => {
+  it('maps the waits and bounds onto the limits, and --timeout also onto half-closed connections', () => {
     const line =
-      '--connect-timeout 1 --idle 2 --first-byte 3.5 --head-timeout 4 --head-bytes 8192 --exit-idle 5 proxy 80';
+      '--connect-timeout 1 --timeout 2 --first-byte 3.5 --head-timeout 4 --head-bytes 8192 --exit-idle 5 proxy 80';
     const expected = { connect: 1000, idle: 2000, halfClosed: 2000, firstByte: 3500, head: 4000, headBytes: 8192 };
     assert.deepEqual(service(line).limits, expected);
     assert.equal(plan(line).exitIdle, 5000);
+  });
+
+  it('ends no idle connection with --timeout 0, but half-closed ones still', () => {
+    const { idle, halfClosed } = service('--timeout 0 proxy 80').limits;
+    assert.deepEqual([idle, halfClosed], [Number.POSITIVE_INFINITY, DEFAULT_LIMITS.halfClosed]);
+  });
+
+  it('maps what a relay can do beside moving bytes, with the original destination and with a target', () => {
+    const line =
+      '-t --ftp both --ftp-ports 2000-3000 --max-bandwidth 8000 --random-wait 5 --wait-in-out 1 --bufsize 512';
+    for (const whole of [line, `${line} mail.example.net 25`]) {
+      const { ftp, shaping } = service(whole);
+      assert.deepEqual(ftp, { active: true, passive: true, ports: { low: 2000, high: 3000 } });
+      assert.deepEqual(shaping, {
+        toClient: true,
+        toUpstream: false,
+        maxBandwidth: 8000,
+        randomWait: 5,
+        bufferSize: 512,
+      });
+    }
+    assert.equal(service('-t --ftp pasv --upstream socks5://s:1080').ftp?.active, false);
+    assert.equal(service('--max-bandwidth 8000 proxy 80').shaping?.maxBandwidth, 8000);
+  });
+
+  it('connects from another address, and takes what TPROXY sends', () => {
+    assert.equal(service('--source 192.0.2.1 proxy 80').source, '192.0.2.1');
+    assert.equal(service('-t --source 2001:db8::1').source, '2001:db8::1');
+    assert.equal(service('--spoof proxy 80').spoof, true);
+    assert.equal(service('-s 8081 --intercept tproxy proxy 80').intercept, 'tproxy');
+    assert.equal(service('-s 8081 --intercept redirect proxy 80').intercept, 'redirect');
+  });
+
+  it('takes --intercept tproxy without -s: the sockets of systemd may be transparent', () => {
+    assert.equal(service('--intercept tproxy proxy 80').intercept, 'tproxy');
+  });
+
+  it('logs to syslog under a name, which TCP wrappers know it by too', () => {
+    const { logTo, ident, services, logLevel } = plan(
+      '--syslog --ident web --tcp-wrappers --log-level notice proxy 80',
+    );
+    assert.deepEqual([logTo, ident, services[0]?.tcpWrappers, logLevel], ['syslog', 'web', 'web', 'notice']);
+    assert.equal(service('--tcp-wrappers proxy 80').tcpWrappers, 'tproxy');
+    assert.deepEqual([plan('proxy 80').logTo, service('proxy 80').tcpWrappers], [null, null]);
   });
 
   it('collects all -a', () => {
@@ -270,6 +314,14 @@ describe('a command line of transproxy is refused', () => {
     refused('-p --unknown direct a 1', /^--unknown direct contradicts -p \(--proxy-only\)/);
     refused('--via x --no-via a 1', /^--via contradicts --no-via$/);
     refused('--trust ::1 a 1', /^--trust needs --forwarded-for$/);
+    refused('--ftp both a 1', /^--ftp needs -t \(--transparent\)$/);
+    refused('-t --ftp port --upstream a:1', /^--ftp takes connections that the server makes, which no proxy passes on/);
+    refused('-t --ftp-ports 2000-3000', /^--ftp-ports needs --ftp$/);
+    refused('--spoof --source ::1 a 1', /^--source contradicts --spoof, which takes the client's address$/);
+    refused('-t --source ::1 192.0.2.1 25', /^--source is of another family than 192\.0\.2\.1/);
+    refused('--source ::1 --upstream 192.0.2.1:1', /^--source is of another family than 192\.0\.2\.1/);
+    refused('--wait-in-out 1 a 1', /^--wait-in-out needs --max-bandwidth or --random-wait$/);
+    refused('--wait-in-out 1 --bufsize 512 a 1', /^--wait-in-out needs/);
   });
 
   it('in http mode with no upstream that takes requests', () => {
@@ -289,7 +341,8 @@ describe('a command line of transproxy is refused', () => {
     refused('-w 1025 proxy 80', /from 1 to 1024/);
     refused('--head-bytes 8191 proxy 80', /from 8192 to 1048576/);
     refused('--head-bytes 1048577 proxy 80', /from 8192 to 1048576/);
-    refused('--idle 0 proxy 80', /^--idle: "0" is not a number of seconds/);
+    refused('--timeout 0.0 proxy 80', /^--timeout: "0\.0" is not a number of seconds/);
+    refused('--intercept nat proxy 80', /^--intercept: "nat" is none of redirect, tproxy$/);
     refused(
       '--balance random proxy 80',
       /^--balance: "random" is none of round-robin, least-conn, source-hash, url-hash$/,

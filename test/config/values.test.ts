@@ -3,10 +3,14 @@ import { describe, it } from 'node:test';
 import { UsageError } from '../../src/config/usage-error.js';
 import {
   parseForcedUrl,
+  parseIdent,
   parseInteger,
   parseOneOf,
+  parsePortRange,
   parsePseudonym,
   parseSeconds,
+  parseSource,
+  parseTimeout,
   parseUser,
 } from '../../src/config/values.js';
 
@@ -31,14 +35,46 @@ describe('parseInteger', () => {
 
 describe('parseSeconds', () => {
   it('gives milliseconds', () => {
-    assert.equal(parseSeconds('--idle', '120'), 120_000);
-    assert.equal(parseSeconds('--idle', '0.25'), 250);
-    assert.equal(parseSeconds('--idle', '1.001'), 1001);
-    assert.equal(parseSeconds('--idle', '604800'), 604_800_000);
+    assert.equal(parseSeconds('--timeout', '120'), 120_000);
+    assert.equal(parseSeconds('--timeout', '0.25'), 250);
+    assert.equal(parseSeconds('--timeout', '1.001'), 1001);
+    assert.equal(parseSeconds('--timeout', '604800'), 604_800_000);
   });
 
   it('refuses no wait, waits that a timer cannot count, and what is not a number', () => {
     refuses(parseSeconds, ['0', '0.000', '604801', '-1', '1s', '1.', '.5', '0.0001', 'Infinity', '1e3']);
+  });
+});
+
+describe('parseTimeout', () => {
+  it('gives milliseconds, and Infinity for 0', () => {
+    assert.equal(parseTimeout('-t', '2.5'), 2500);
+    assert.equal(parseTimeout('-t', '0'), Number.POSITIVE_INFINITY);
+    refuses(parseTimeout, ['-1', '0.0', 'never', '604801']);
+  });
+});
+
+describe('parseSource', () => {
+  it('reads an address of either family, and no name', () => {
+    assert.equal(parseSource('-b', '192.0.2.1'), '192.0.2.1');
+    assert.equal(parseSource('-b', '2001:db8::1'), '2001:db8::1');
+    assert.equal(parseSource('-b', '[2001:db8::1]'), '2001:db8::1');
+    refuses(parseSource, ['localhost', '192.0.2', '', '[192.0.2.1]']);
+  });
+});
+
+describe('parsePortRange', () => {
+  it('reads two ports that need no root, the lower one first', () => {
+    assert.deepEqual(parsePortRange('--x', '1024-65535'), { low: 1024, high: 65535 });
+    assert.deepEqual(parsePortRange('--x', '2121-2121'), { low: 2121, high: 2121 });
+    refuses(parsePortRange, ['', '-', '2000', '2000-', '-2000', '3000-2000', '1023-2000', '2000-65536', '2000 - 3000']);
+  });
+});
+
+describe('parseIdent', () => {
+  it('reads a name that syslog and hosts.deny can hold', () => {
+    for (const name of ['redir', 'www.1', 'mail/in_2', 'x'.repeat(48)]) assert.equal(parseIdent('-I', name), name);
+    refuses(parseIdent, ['', 'a b', 'a:b', 'a,b', 'a@b', 'a\n', 'é', 'x'.repeat(49)]);
   });
 });
 

@@ -192,8 +192,8 @@ describe('translated requests on the wire', { skip: unless('program iptables') }
     assert.equal(await upstream.waiting(), 0);
   });
 
-  test('a connection without a byte either way is let go after --idle', async (t) => {
-    await startWith(t, 80, '--idle', '1');
+  test('a connection without a byte either way is let go after --timeout', async (t) => {
+    await startWith(t, 80, '--timeout', '1');
     const browser = await client.connect(originV4, 80);
     await browser.send('GET / HTTP/1.1\r\nHost: a.example\r\n\r\n');
     const proxy = await upstream.accept();

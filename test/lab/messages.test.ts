@@ -304,8 +304,8 @@ describe('HTTP messages on their way', { skip: unless(...needs) }, () => {
     }
   }
 
-  test('an upstream that never answers is 504 after --idle', async (t) => {
-    await startBare(t, '--idle', '1');
+  test('an upstream that never answers is 504 after --timeout', async (t) => {
+    await startBare(t, '--timeout', '1');
     const { near } = await talk(`GET / HTTP/1.1\r\nHost: a.example${END}`);
     assert.match(await near.receiveAll(), /^HTTP\/1\.1 504 /);
   });
