@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import { chooseDialect } from './config/dialect.js';
 import { UsageError } from './config/usage-error.js';
 import { EX, Failure } from './failure.js';
-import type { Plan, Service } from './plan.js';
+import { isUnix, type Plan, type Service } from './plan.js';
 
 /** Carries a plan out in the way that the command line and the inherited descriptors ask for: the exit code. */
 const carryOut = async (plan: Plan): Promise<number> => {
@@ -25,8 +25,10 @@ const carryOut = async (plan: Plan): Promise<number> => {
     await serveConnection(plan, inheritance.fd);
     return EX.OK;
   }
-  const { target, upstreams, proxyProtocol, limits } = plan.services[0] as Service;
-  if (target === null) throw new UsageError('there is no -s (--server), and stdin is no socket as inetd would give it');
+  const { targets, upstreams, proxyProtocol, limits } = plan.services[0] as Service;
+  const target = targets[0]?.to;
+  if (target === undefined || isUnix(target))
+    throw new UsageError('there is no -s (--server), and stdin is no socket as inetd would give it');
   if (upstreams.length > 0 || proxyProtocol !== null) {
     throw new UsageError(
       'standard input and output are relayed to HOST PORT as nc does, without proxies and PROXY header',

@@ -24,14 +24,57 @@ export interface Limits {
   readonly halfClosed: number;
   /** Of a request or response head. */
   readonly headBytes: number;
+  /** Of a udp service: flows at once; the one that was silent longest makes room. */
+  readonly flows: number;
 }
 
-/**
- * Where a service listens. `host` null is every address of both families.
- */
-export interface Listen {
-  readonly host: string | null;
-  readonly port: number;
+/** A socket of unix(7): a path of the file system, or with `@` in front a name of the abstract kind. */
+export interface UnixAddress {
+  readonly path: string;
+}
+
+export const isUnix = (where: object): where is UnixAddress => 'path' in where;
+
+/** Where a service listens. */
+export type Listen =
+  /** `host` null is every address of both families. */
+  | { readonly host: string | null; readonly port: number }
+  /** `mode`: the file's permissions; null: as the umask has them. */
+  | { readonly path: string; readonly mode: number | null };
+
+/** Where a service listens by address. */
+export type InetListen = Extract<Listen, { host: unknown }>;
+
+/** One of the ends that a relay connects to. */
+export interface Target {
+  readonly to: HostPort | UnixAddress;
+  /** Its part of the connections, beside those of the others; 1 and more. */
+  readonly weight: number;
+  /** The local address that connections to it come from; null: the service's. */
+  readonly source: string | null;
+}
+
+/** Clients by their address: a network, or a pattern in which `*` is any characters and `?` is one. */
+export type ClientPattern = Cidr | { readonly glob: string };
+
+/** Who may connect: those of `allow`, null being all, who are not of `deny`. */
+export interface AccessList {
+  readonly allow: readonly ClientPattern[] | null;
+  readonly deny: readonly ClientPattern[];
+}
+
+/** One client keeps its target, as long as it comes again within `ttl` milliseconds; `entries` clients are remembered. */
+export interface Affinity {
+  readonly ttl: number;
+  readonly entries: number;
+}
+
+/** When an upstream or a target counts as down, and for how long. */
+export interface Health {
+  /** Failed connects in a row. */
+  readonly threshold: number;
+  /** Milliseconds; null: one second, and twice as long after each further failure, up to 30. */
+  readonly recovery: number | null;
 }
 
 /** The URL of `--force`. `url` goes into the request line as it is; `host` is its authority, for the Host field. */
@@ -53,7 +96,7 @@ export interface Credentials {
 }
 
 /** How a connection, or with `url-hash` a request, gets its upstream when there are several. */
-export const BALANCES = ['round-robin', 'least-conn', 'source-hash', 'url-hash'] as const;
+export const BALANCES = ['round-robin', 'least-conn', 'random', 'source-hash', 'url-hash'] as const;
 export type Balance = (typeof BALANCES)[number];
 
 /** What is done with TLS, and with what is neither HTTP nor TLS: through the upstream by CONNECT, past it, or nothing. */
@@ -106,16 +149,22 @@ export interface Service {
   readonly listen: readonly Listen[];
   /** `http` looks at the first bytes, and translates HTTP for an HTTP proxy; `relay` moves bytes. */
   readonly mode: 'http' | 'relay';
+  /** udp is for relays: one flow for each address of a client. */
+  readonly protocol: 'tcp' | 'udp';
   /**
    * How connections come here, and so how the original destination is known: conntrack's by REDIRECT, or the accepted
    * socket's own address by TPROXY. Connections that come by themselves are served by both.
    */
   readonly intercept: 'redirect' | 'tproxy';
-  /** Of a relay: where to; null is the original destination. */
-  readonly target: HostPort | null;
+  /** Of a relay: where to; empty is the original destination. */
+  readonly targets: readonly Target[];
   /** Proxies to go through. Empty: straight to the target, or the original destination. */
   readonly upstreams: readonly Upstream[];
   readonly balance: Balance;
+  readonly affinity: Affinity | null;
+  readonly health: Health;
+  /** Look the hosts' names up so often, in milliseconds; null: only after failures, and on reload. */
+  readonly dnsRefresh: number | null;
   /** Probe each upstream so often, in milliseconds; null: never. */
   readonly check: number | null;
   /** Never connect past the upstreams. */
@@ -139,13 +188,34 @@ export interface Service {
   /** Of http mode: connections that are neither HTTP nor TLS, and those whose client says nothing. */
   readonly unknown: Passage;
   readonly http: HttpSettings;
-  /** Clients that may connect; null: all. */
-  readonly allow: readonly Cidr[] | null;
+  /** A client must pass each of them; empty: all may connect. */
+  readonly access: readonly AccessList[];
   /** TCP wrappers decide on each client too, who know the service by this name (hosts_access(5)); null: not asked. */
   readonly tcpWrappers: string | null;
   /** Each connection is logged at level notice when it begins and when it ends. */
   readonly logConnections: boolean;
+  /** Connections that wait to be accepted, at most; null: as many as the kernel lets. */
+  readonly backlog: number | null;
+  /** The kernel looks after peers that are gone (SO_KEEPALIVE). */
+  readonly keepalive: boolean;
   readonly limits: Limits;
+}
+
+/** Where a line for each request or connection goes. */
+export interface AccessLogSettings {
+  /** Absolute. */
+  readonly path: string;
+  /** `tab` and `common` are rinetd's. */
+  readonly format: 'transproxy' | 'tab' | 'common';
+}
+
+/** A file that is written anew again and again, with what the program has done and is doing. */
+export interface StatusSettings {
+  /** Absolute. */
+  readonly path: string;
+  /** Milliseconds. */
+  readonly interval: number;
+  readonly format: 'json' | 'text';
 }
 
 /** All services and settings, parsed and validated. Plain data: it crosses to the workers by structured clone. */
@@ -153,8 +223,12 @@ export interface Plan {
   readonly services: readonly Service[];
   /** A user's name, or `#uid`; null: stay who we are. */
   readonly user: string | null;
-  /** Access log, absolute path. */
-  readonly accessLog: string | null;
+  readonly accessLog: AccessLogSettings | null;
+  readonly status: StatusSettings | null;
+  /** Sums are logged so often, in milliseconds; null: never. */
+  readonly statsInterval: number | null;
+  /** How long connections may go on when the program shall end, in milliseconds; 0: not at all. */
+  readonly drain: number;
   /** Absolute path. */
   readonly pidFile: string | null;
   readonly foreground: boolean;
@@ -169,12 +243,17 @@ export interface Plan {
   readonly exitIdle: number;
 }
 
+/** The only target there is, as command lines have it. */
+export const targetTo = (to: HostPort | UnixAddress): Target => ({ to, weight: 1, source: null });
+
 /**
- * The hosts that a service connects to by name or address: its upstreams, and behind them its target. Addresses go by
+ * The hosts that a service connects to by name or address: its upstreams, and behind them its targets. Addresses go by
  * this order wherever they are handed on.
  */
-export const hostsOf = ({ upstreams, target }: Service): readonly HostPort[] =>
-  target === null ? upstreams : [...upstreams, target];
+export const hostsOf = ({ upstreams, targets }: Service): readonly (HostPort | UnixAddress)[] => [
+  ...upstreams,
+  ...targets.map(({ to }) => to),
+];
 
 /** The service moves bytes to its end, and does nothing else. */
 export const isPlainRelay = ({ mode, upstreams, proxyProtocol, ftp, shaping }: Service): boolean =>
@@ -187,15 +266,20 @@ export const DEFAULT_LIMITS: Limits = {
   idle: 120_000,
   halfClosed: 120_000,
   headBytes: 64 * 1024,
+  flows: 10_000,
 };
 
 /** A relay to the original destination; dialects say what theirs does beyond that. */
 export const DEFAULT_SERVICE: Omit<Service, 'name' | 'listen'> = {
   mode: 'relay',
+  protocol: 'tcp',
   intercept: 'redirect',
-  target: null,
+  targets: [],
   upstreams: [],
   balance: 'round-robin',
+  affinity: null,
+  health: { threshold: 1, recovery: null },
+  dnsRefresh: 10_000,
   check: null,
   proxyOnly: false,
   proxyProtocol: null,
@@ -214,15 +298,20 @@ export const DEFAULT_SERVICE: Omit<Service, 'name' | 'listen'> = {
     upgrade: 'connect',
     verifyHost: 'off',
   },
-  allow: null,
+  access: [],
   tcpWrappers: null,
   logConnections: false,
+  backlog: null,
+  keepalive: true,
   limits: DEFAULT_LIMITS,
 };
 
 export const DEFAULT_PLAN: Omit<Plan, 'services'> = {
   user: null,
   accessLog: null,
+  status: null,
+  statsInterval: null,
+  drain: 0,
   pidFile: null,
   foreground: false,
   workers: null,

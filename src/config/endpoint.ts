@@ -1,4 +1,4 @@
-import type { HostPort, Listen } from '../plan.js';
+import type { HostPort, InetListen } from '../plan.js';
 import { parseHost } from './host.js';
 import { parsePort } from './ports.js';
 import { quoted, UsageError } from './usage-error.js';
@@ -7,7 +7,7 @@ import { quoted, UsageError } from './usage-error.js';
  * `[HOST]:PORT`: an IPv6 address in brackets, a port by number or service name, a host of null where there is none.
  * `what` is the argument's name in messages. Throws UsageError.
  */
-export const parseEndpoint = (what: string, text: string): Listen => {
+export const parseEndpoint = (what: string, text: string): InetListen => {
   const [, host, port] = /^(\[.*\]|[^:]*):([^:]*)$/s.exec(text) ?? [];
   if (host === undefined || port === undefined) {
     const why = text.includes(':') ? 'has more than one colon: write IPv6 as [ADDRESS]:PORT' : 'has no colon in it';

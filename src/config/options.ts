@@ -79,13 +79,13 @@ const refuseInHttp = ({ proxyOnly, tls, unknown, http }: Service, refuse: Refuse
   if (!http.forwardedFor) refuse(OPTIONS.trust, `needs ${optionName(OPTIONS.forwardedFor)}`);
 };
 
-const refuseInRelay = ({ upstreams, target, balance }: Service, refuse: Refuse): void => {
+const refuseInRelay = ({ upstreams, targets, balance }: Service, refuse: Refuse): void => {
   const relay = optionName(OPTIONS.transparent);
   for (const option of OF_HTTP) refuse(option, `is for HTTP, which ${relay} doesn't look at`);
   if (balance === 'url-hash') refuse(OPTIONS.balance, `url-hash is for HTTP, which ${relay} doesn't look at`);
   if (upstreams.length > 0) return;
   for (const option of OF_UPSTREAMS) refuse(option, `needs ${optionName(OPTIONS.upstream)} beside ${relay}`);
-  if (target !== null) return;
+  if (targets.length > 0) return;
   refuse(OPTIONS.proxyOnly, `contradicts ${relay} without HOST PORT or --upstream, which has no proxy`);
   refuse(OPTIONS.proxyProtocol, `needs HOST PORT or --upstream beside ${relay}: an origin does not expect it`);
 };

@@ -7,6 +7,7 @@ import {
   type LogLevel,
   type Plan,
   type Service,
+  targetTo,
 } from '../plan.js';
 import { type Arguments, isSet, type Option, only, optionName, type Request, readArguments } from './command-line.js';
 import { parseEndpoint, parseHostPort } from './endpoint.js';
@@ -110,7 +111,7 @@ const readService = (args: Arguments, is2x: boolean, ident: string): Service => 
     ...readRelaying(args, OPTIONS, ident),
     name: relayName(target, upstreams),
     listen,
-    target,
+    targets: [targetTo(target)],
     upstreams,
     proxyOnly: upstreams.length > 0,
     logConnections: true,

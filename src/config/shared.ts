@@ -5,6 +5,7 @@ import {
   DEFAULT_LIMITS,
   DEFAULT_PLAN,
   type Ftp,
+  isUnix,
   type Limits,
   type Plan,
   type Service,
@@ -133,10 +134,10 @@ export const refuseIn =
 /** What no dialect takes. */
 export const refuseContradictions = (args: Arguments, options: SharedOptions, service: Service): void => {
   const refuse = refuseIn(args);
-  const { source, spoof, ftp, shaping, upstreams, target } = service;
+  const { source, spoof, ftp, shaping, upstreams, targets } = service;
   if (spoof) refuse(options.source, `contradicts ${optionName(options.spoof)}, which takes the client's address`);
   if (source !== null) {
-    const ends = upstreams.length > 0 ? upstreams : target === null ? [] : [target];
+    const ends = upstreams.length > 0 ? upstreams : targets.flatMap(({ to }) => (isUnix(to) ? [] : [to]));
     const other = ends.find(({ host }) => isAddress(host) && isIPv4(host) !== isIPv4(source));
     if (other !== undefined) refuse(options.source, `is of another family than ${other.host}, where it connects to`);
   }

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import {
   BALANCES,
   DEFAULT_LIMITS,
@@ -11,6 +12,7 @@ import {
   PASSAGES,
   type Plan,
   type Service,
+  targetTo,
   type Upstream,
 } from '../plan.js';
 import { parseAcl } from './acl.js';
@@ -21,7 +23,7 @@ import { OPTIONS, refuseContradictions } from './options.js';
 import { parsePort } from './ports.js';
 import { ownPseudonym } from './pseudonym.js';
 import { label, labels, relayName } from './service-name.js';
-import { absolutePath, authenticated, readProcess, readRelaying, readTimeouts } from './shared.js';
+import { authenticated, readProcess, readRelaying, readTimeouts } from './shared.js';
 import { parseUpstream } from './upstream.js';
 import { quoted, UsageError } from './usage-error.js';
 import { parseForcedUrl, parseInteger, parseOneOf, parsePseudonym, parseSeconds } from './values.js';
@@ -44,9 +46,10 @@ export const parseTransproxy = (argv: readonly string[]): Request => {
   const service = readService(args, argv, ofProcess.ident);
   refuseContradictions(args, service);
   const plan: Plan = {
+    ...DEFAULT_PLAN,
     ...ofProcess,
     services: [service],
-    accessLog: only(args, OPTIONS.log, absolutePath) ?? null,
+    accessLog: only(args, OPTIONS.log, (_, text) => ({ path: resolve(text), format: 'transproxy' as const })) ?? null,
     foreground: isSet(args, OPTIONS.foreground),
     logLevel: only(args, OPTIONS.logLevel, parseOneOf(...LOG_LEVELS)) ?? DEFAULT_PLAN.logLevel,
     exitIdle: only(args, OPTIONS.exitIdle, parseSeconds) ?? DEFAULT_PLAN.exitIdle,
@@ -68,7 +71,7 @@ const readService = (args: Arguments, argv: readonly string[], ident: string): S
     listen: readListen(args),
     mode,
     intercept: only(args, OPTIONS.intercept, parseOneOf('redirect', 'tproxy')) ?? 'redirect',
-    target,
+    targets: target === null ? [] : [targetTo(target)],
     upstreams,
     balance: only(args, OPTIONS.balance, parseOneOf(...BALANCES)) ?? 'round-robin',
     check: only(args, OPTIONS.check, parseSeconds) ?? null,
@@ -78,7 +81,7 @@ const readService = (args: Arguments, argv: readonly string[], ident: string): S
     ech: only(args, OPTIONS.ech, parseOneOf('address', 'name')) ?? 'address',
     unknown: only(args, OPTIONS.unknown, parseOneOf(...PASSAGES)) ?? (proxyOnly ? 'connect' : 'direct'),
     http: readHttpSettings(args, mode === 'http' ? argv : null),
-    allow: allow.length > 0 ? allow : null,
+    access: allow.length > 0 ? [{ allow, deny: [] }] : [],
     limits: readLimits(args),
   };
 };
@@ -144,6 +147,7 @@ const readHttpSettings = (args: Arguments, argv: readonly string[] | null): Http
 });
 
 const readLimits = (args: Arguments): Limits => ({
+  ...DEFAULT_LIMITS,
   ...readTimeouts(args, OPTIONS, DEFAULT_LIMITS.idle),
   firstByte: only(args, OPTIONS.firstByte, parseSeconds) ?? DEFAULT_LIMITS.firstByte,
   head: only(args, OPTIONS.headTimeout, parseSeconds) ?? DEFAULT_LIMITS.head,

@@ -1,6 +1,6 @@
 import { formatAddress, sameAddress, type UpstreamAddress } from '../address.js';
 import { Failure } from '../failure.js';
-import { type HostPort, hostsOf, type Plan } from '../plan.js';
+import { type HostPort, hostsOf, isUnix, type Plan } from '../plan.js';
 import type { Log } from './log.js';
 import { type Resolved, resolveHostPort, resolveService } from './resolve.js';
 
@@ -63,7 +63,9 @@ export class Hosts {
   }
 
   #all(): (readonly [host: HostPort, service: number, index: number])[] {
-    return this.#plan.services.flatMap((service, i) => hostsOf(service).map((host, j) => [host, i, j] as const));
+    return this.#plan.services.flatMap((service, i) =>
+      hostsOf(service).flatMap((host, j) => (isUnix(host) ? [] : [[host, i, j] as const])),
+    );
   }
 }
 

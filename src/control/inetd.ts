@@ -64,7 +64,7 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
 
   if (lines !== '' && plan.accessLog !== null) {
     const { AccessLog } = await import('./access-log.js');
-    new AccessLog(plan.accessLog, null).write(lines);
+    new AccessLog(plan.accessLog.path, null).write(lines);
   }
   if (messages.length > 0) {
     const { openLog } = await import('./log.js');

@@ -1,7 +1,7 @@
 import { formatAddress, type ListenAddress } from '../address.js';
 import { EX, Failure } from '../failure.js';
 import type { ListenerHandle } from '../messages.js';
-import type { Plan } from '../plan.js';
+import { isUnix, type Plan } from '../plan.js';
 import { E, SystemError } from '../sys/errno.js';
 import { adoptFd, closeFd } from '../sys/process.js';
 import { boundSocket, localAddress, prepareListener, startListening } from '../sys/socket.js';
@@ -24,7 +24,9 @@ export const openListeners = async (plan: Plan, workers: number): Promise<Listen
   const handles: ListenerHandle[][] = Array.from({ length: workers }, () => []);
   const names: string[] = [];
   for (const [service, { listen }] of plan.services.entries()) {
-    for (const { host, port } of listen) {
+    for (const at of listen) {
+      if (isUnix(at)) continue;
+      const { host, port } = at;
       for (const ip of host === null ? ['::', '0.0.0.0'] : await resolveHost(host)) {
         const address: ListenAddress = { ip, port };
         try {

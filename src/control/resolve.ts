@@ -1,6 +1,6 @@
 import { isAddress, type UpstreamAddress } from '../address.js';
 import { EX, Failure } from '../failure.js';
-import { type HostPort, hostsOf, type Service } from '../plan.js';
+import { type HostPort, hostsOf, isUnix, type Service } from '../plan.js';
 
 /**
  * All addresses of a host, in the order that getaddrinfo(3) gives them: /etc/hosts counts as DNS does.
@@ -45,7 +45,7 @@ export const resolveService = async (service: Service): Promise<Resolved> => {
   const addresses = await Promise.all(
     hostsOf(service).map(async (host) => {
       try {
-        return await resolveHostPort(host);
+        return isUnix(host) ? [] : await resolveHostPort(host);
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
         problems.push(error);

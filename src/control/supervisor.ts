@@ -36,7 +36,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   const hosts = await Hosts.resolve(plan, log);
   const listening =
     inherited.length > 0 ? adoptListeners(inherited, workerCount) : await openListeners(plan, workerCount);
-  const accessLog = plan.accessLog === null ? null : new AccessLog(plan.accessLog, user);
+  const accessLog = plan.accessLog === null ? null : new AccessLog(plan.accessLog.path, user);
   if (plan.pidFile !== null) writePidFile(plan.pidFile);
   // Before the first worker: capabilities belong to a thread and are inherited when it starts.
   try {

@@ -7,7 +7,7 @@ import {
   type SocketAddress,
   sameAddress,
 } from '../address.js';
-import type { LogLevel, Passage } from '../plan.js';
+import { isUnix, type LogLevel, type Passage } from '../plan.js';
 import { SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
 import { localAddress, originalDestination, receive, resetOnClose, shutdownSend } from '../sys/socket.js';
@@ -80,7 +80,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.toUpstream = new Pump(loop, this.#client, null);
     this.toClient = new Pump(loop, null, this.#client);
     // A relay to a fixed target has no use for it, and saves two system calls.
-    this.original = service.target !== null ? null : this.#findOriginal(listenPort);
+    this.original = service.targets.length > 0 ? null : this.#findOriginal(listenPort);
     this.deadline = loop.now + (service.mode === 'http' ? service.limits.firstByte : service.limits.idle);
     loop.timers.watch(this);
     thread.connections.add(this);
@@ -96,7 +96,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       this.toUpstream.unseen = 0;
       return;
     }
-    const end = service.target ?? this.#originalEnd();
+    const to = service.targets[0]?.to;
+    const end = to === undefined ? this.#originalEnd() : isUnix(to) ? null : to;
     if (end === null) {
       this.#giveUp('no original destination: the connection was not redirected here, so there is nowhere to go');
       return;
@@ -193,7 +194,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       members: [],
       addresses,
       tunnel: null,
-      preface: service.target === null ? null : this.#preface(),
+      preface: service.targets.length === 0 ? null : this.#preface(),
       spare: false,
     });
   }
@@ -252,7 +253,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   /** The client's bytes may go to the original destination as they are: nothing of them went anywhere yet. */
   #mayGoDirect(): boolean {
     const untouched = this.#http === null || this.#http.untouched;
-    const somewhere = this.original !== null || this.site.service.target !== null;
+    const somewhere = this.original !== null || this.site.service.targets.length > 0;
     return !this.#direct && untouched && somewhere && !this.site.service.proxyOnly;
   }
 

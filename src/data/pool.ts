@@ -113,6 +113,7 @@ export class Pool {
     if (candidates.length < 2) return candidates;
     switch (this.#balance) {
       case 'round-robin':
+      case 'random':
         return this.#rotated(candidates);
       case 'least-conn':
         // The sort is stable: those with as few as each other take turns.

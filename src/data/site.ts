@@ -1,4 +1,4 @@
-import { NetworkSet, type UpstreamAddress } from '../address.js';
+import { type Cidr, NetworkSet, type UpstreamAddress } from '../address.js';
 import type { CounterRow } from '../counters.js';
 import { hostsOf, type LogLevel, type Service } from '../plan.js';
 import type { Connection } from './connection.js';
@@ -48,13 +48,14 @@ export class Site {
     addresses: readonly (readonly UpstreamAddress[])[],
     seed: number,
   ) {
-    this.acl = service.allow === null ? null : new NetworkSet(service.allow);
+    const allow = service.access[0]?.allow;
+    this.acl = allow === undefined || allow === null ? null : new NetworkSet(allow as Cidr[]);
     this.trusted = new NetworkSet(service.http.trust);
     const members = service.upstreams.map(
       (upstream, i) => new Member(upstream, parts?.authorization(upstream) ?? null, addresses[i] ?? [], seed),
     );
     this.pool = new Pool(service, members, seed);
-    this.target = service.target === null ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
+    this.target = service.targets.length === 0 ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
   }
 
   /** Connections to upstreams may serve one client after another: nothing said on them when they began is of one client. */

@@ -6,7 +6,7 @@ import { after, describe, it } from 'node:test';
 import { parseRedir } from '../../src/config/redir.js';
 import { UsageError } from '../../src/config/usage-error.js';
 import { EX, Failure } from '../../src/failure.js';
-import { DEFAULT_LIMITS, DEFAULT_PLAN, DEFAULT_SERVICE, type Plan } from '../../src/plan.js';
+import { DEFAULT_LIMITS, DEFAULT_PLAN, DEFAULT_SERVICE, type Plan, targetTo } from '../../src/plan.js';
 
 const words = (line: string) => line.split(' ').filter(Boolean);
 const plan = (line: string): Plan => {
@@ -35,7 +35,7 @@ describe('a command line of redir', () => {
           name: 'relay to www.example.net:80',
           listen: [{ host: null, port: 8080 }],
           mode: 'relay',
-          target: { host: 'www.example.net', port: 80 },
+          targets: [targetTo({ host: 'www.example.net', port: 80 })],
           upstreams: [],
           proxyOnly: false,
           source: null,
@@ -58,7 +58,7 @@ describe('a command line of redir', () => {
   });
 
   it('reads SRC and DST as names, addresses and IPv6 in brackets, and ports as numbers and names', () => {
-    const ends = (line: string) => [...service(line).listen, service(line).target];
+    const ends = (line: string) => [...service(line).listen, service(line).targets[0]?.to];
     assert.deepEqual(ends('localhost:http-alt mail.example.net:smtp'), [
       { host: 'localhost', port: 8080 },
       { host: 'mail.example.net', port: 25 },
@@ -74,9 +74,9 @@ describe('a command line of redir', () => {
   });
 
   it('listens on every address without SRC, and connects to this host without DST', () => {
-    const { listen, target } = service(':8080 :80');
+    const { listen, targets } = service(':8080 :80');
     assert.deepEqual(listen, [{ host: null, port: 8080 }]);
-    assert.deepEqual(target, { host: '127.0.0.1', port: 80 });
+    assert.deepEqual(targets[0]?.to, { host: '127.0.0.1', port: 80 });
   });
 
   it('takes every option of redir 3 by its letter and by its long name', () => {
@@ -99,16 +99,16 @@ describe('a command line of redir', () => {
     const { foreground, services } = plan('--lport=8080 --cport=http --laddr=192.0.2.1 --caddr=a');
     assert.equal(foreground, true);
     assert.deepEqual(services[0]?.listen, [{ host: '192.0.2.1', port: 8080 }]);
-    assert.deepEqual(services[0]?.target, { host: 'a', port: 80 });
+    assert.deepEqual(services[0]?.targets[0]?.to, { host: 'a', port: 80 });
     same('-n :8080 :80', '--lport=8080 --cport=80', '--lport 8080 --cport 80 -n');
     same('-i a:80', '--inetd --caddr=a --cport=80');
     assert.equal(plan('--inetd --cport=80').foreground, false);
   });
 
   it('takes its connection from inetd with -i, and DST only', () => {
-    const { listen, target } = service('-i [::1]:80');
+    const { listen, targets } = service('-i [::1]:80');
     assert.deepEqual(listen, []);
-    assert.deepEqual(target, { host: '::1', port: 80 });
+    assert.deepEqual(targets[0]?.to, { host: '::1', port: 80 });
     assert.equal(plan('-i :80').foreground, false);
     assert.equal(plan('-n -i :80').foreground, true);
   });
@@ -141,9 +141,9 @@ describe('a command line of redir', () => {
   });
 
   it('goes through the HTTP proxy DST with -x, and past it never', () => {
-    const { upstreams, target, proxyOnly, name } = service('-x [2001:db8::7]:ssh :2222 squid:3128');
+    const { upstreams, targets, proxyOnly, name } = service('-x [2001:db8::7]:ssh :2222 squid:3128');
     assert.deepEqual(upstreams, [{ scheme: 'http', host: 'squid', port: 3128, credentials: null }]);
-    assert.deepEqual(target, { host: '2001:db8::7', port: 22 });
+    assert.deepEqual(targets[0]?.to, { host: '2001:db8::7', port: 22 });
     assert.equal(proxyOnly, true);
     assert.equal(name, 'relay to [2001:db8::7]:22 through squid:3128');
   });

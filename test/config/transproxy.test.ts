@@ -41,7 +41,6 @@ describe('a command line of transproxy', () => {
           listen: [],
           ...DEFAULT_SERVICE,
           mode: 'http',
-          target: null,
           upstreams: [proxy('squid.example.net', 3128)],
           balance: 'round-robin',
           check: null,
@@ -58,7 +57,6 @@ describe('a command line of transproxy', () => {
             upgrade: 'connect',
             verifyHost: 'off',
           },
-          allow: null,
           limits: DEFAULT_LIMITS,
         },
       ],
@@ -87,7 +85,6 @@ describe('a command line of transproxy', () => {
           listen: [{ host: '::1', port: 8081 }],
           ...DEFAULT_SERVICE,
           mode: 'http',
-          target: null,
           upstreams: [proxy('proxy', 80)],
           balance: 'round-robin',
           check: null,
@@ -104,12 +101,12 @@ describe('a command line of transproxy', () => {
             upgrade: 'connect',
             verifyHost: 'off',
           },
-          allow: [{ ip: '10.0.0.0', prefix: 8 }],
+          access: [{ allow: [{ ip: '10.0.0.0', prefix: 8 }], deny: [] }],
           limits: DEFAULT_LIMITS,
         },
       ],
       user: 'nobody',
-      accessLog: '/l',
+      accessLog: { path: '/l', format: 'transproxy' },
       pidFile: '/p',
       foreground: true,
       workers: 3,
@@ -141,14 +138,14 @@ describe('a command line of transproxy', () => {
   it('relays to a target with -t HOST PORT, wherever -t stands', () => {
     for (const line of ['-t mail.example.net 25', 'mail.example.net 25 -t', '-ts 2525 mail.example.net 25']) {
       assert.equal(service(line).mode, 'relay');
-      assert.deepEqual(service(line).target, { host: 'mail.example.net', port: 25 });
+      assert.deepEqual(service(line).targets[0]?.to, { host: 'mail.example.net', port: 25 });
       assert.deepEqual(service(line).upstreams, []);
     }
   });
 
   it('relays to the original destination with -t alone', () => {
-    const { mode, target, name } = service('-t -s 8081');
-    assert.deepEqual({ mode, target, name }, { mode: 'relay', target: null, name: 'relay to original destination' });
+    const { mode, targets, name } = service('-t -s 8081');
+    assert.deepEqual({ mode, targets, name }, { mode: 'relay', targets: [], name: 'relay to original destination' });
   });
 
   it('accepts -p with -t HOST PORT, which has no way past its target', () => {
@@ -157,14 +154,14 @@ describe('a command line of transproxy', () => {
 
   it('makes the paths of files absolute', () => {
     const { accessLog, pidFile } = plan('-l access.log -P ../run/x.pid proxy 80');
-    assert.deepEqual([accessLog, pidFile], [resolve('access.log'), resolve('../run/x.pid')]);
+    assert.deepEqual([accessLog?.path, pidFile], [resolve('access.log'), resolve('../run/x.pid')]);
   });
 
   it('maps the waits and bounds onto the limits, and --timeout also onto half-closed connections', () => {
     const line =
       '--connect-timeout 1 --timeout 2 --first-byte 3.5 --head-timeout 4 --head-bytes 8192 --exit-idle 5 proxy 80';
     const expected = { connect: 1000, idle: 2000, halfClosed: 2000, firstByte: 3500, head: 4000, headBytes: 8192 };
-    assert.deepEqual(service(line).limits, expected);
+    assert.deepEqual(service(line).limits, { ...DEFAULT_LIMITS, ...expected });
     assert.equal(plan(line).exitIdle, 5000);
   });
 
@@ -217,7 +214,7 @@ describe('a command line of transproxy', () => {
       { ip: '10.0.0.0', prefix: 8 },
       { ip: '2001:db8::', prefix: 32 },
     ];
-    assert.deepEqual(service('-a 10.0.0.0 -a 2001:db8::/32 proxy 80').allow, expected);
+    assert.deepEqual(service('-a 10.0.0.0 -a 2001:db8::/32 proxy 80').access[0]?.allow, expected);
   });
 
   it('takes proxyhost and proxyport as the first upstream, or none beside --upstream', () => {
@@ -229,8 +226,8 @@ describe('a command line of transproxy', () => {
   });
 
   it('relays through upstreams, which -p may then insist on', () => {
-    const { target, upstreams, proxyOnly, name } = service('-t -p --upstream socks5://s:1080 mail.example.net 25');
-    assert.deepEqual(target, { host: 'mail.example.net', port: 25 });
+    const { targets, upstreams, proxyOnly, name } = service('-t -p --upstream socks5://s:1080 mail.example.net 25');
+    assert.deepEqual(targets[0]?.to, { host: 'mail.example.net', port: 25 });
     assert.deepEqual(upstreams, [proxy('s', 1080, { scheme: 'socks5' })]);
     assert.equal(proxyOnly, true);
     assert.equal(name, 'relay to mail.example.net:25 through socks5://s:1080');
@@ -344,8 +341,8 @@ describe('a command line of transproxy is refused', () => {
     refused('--timeout 0.0 proxy 80', /^--timeout: "0\.0" is not a number of seconds/);
     refused('--intercept nat proxy 80', /^--intercept: "nat" is none of redirect, tproxy$/);
     refused(
-      '--balance random proxy 80',
-      /^--balance: "random" is none of round-robin, least-conn, source-hash, url-hash$/,
+      '--balance chance proxy 80',
+      /^--balance: "chance" is none of round-robin, least-conn, random, source-hash, url-hash$/,
     );
     refused('--tls splice proxy 80', /^--tls: "splice" is none of connect, direct, close$/);
     refused('--unknown relay proxy 80', /^--unknown: "relay" is none of connect, direct, close$/);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { resolveHost, resolveHostPort, resolveService } from '../../src/control/resolve.js';
+import { targetTo } from '../../src/plan.js';
 import { serviceOf, upstreamOf } from '../data/rig.js';
 
 describe('resolve', () => {
@@ -30,8 +31,8 @@ describe('resolve', () => {
 
   test('the hosts of a service are its upstreams, then its target; one that nobody has is a problem, not the end', async () => {
     const upstreams = [upstreamOf({ host: '192.0.2.1', port: 3128 }), upstreamOf({ host: 'no such host' })];
-    const target = { host: '192.0.2.2', port: 25 };
-    const { addresses, problems } = await resolveService(serviceOf({ upstreams, target }));
+    const targets = [targetTo({ host: '192.0.2.2', port: 25 })];
+    const { addresses, problems } = await resolveService(serviceOf({ upstreams, targets }));
     assert.deepEqual(addresses, [[{ ip: '192.0.2.1', port: 3128 }], [], [{ ip: '192.0.2.2', port: 25 }]]);
     assert.deepEqual(
       problems.map(({ message }) => message.replace(/E[A-Z_]+$/, '')),
@@ -41,10 +42,16 @@ describe('resolve', () => {
 
   test('a service none of whose upstreams is found has nowhere to go, whatever its target is', async () => {
     const upstreams = [upstreamOf({ host: 'no such host' })];
-    await assert.rejects(resolveService(serviceOf({ upstreams, target: { host: '192.0.2.2', port: 25 } })), {
-      name: 'Failure',
-      exitCode: 68,
-    });
-    await assert.rejects(resolveService(serviceOf({ target: { host: 'no such host', port: 25 } })), /no such host/);
+    await assert.rejects(
+      resolveService(serviceOf({ upstreams, targets: [targetTo({ host: '192.0.2.2', port: 25 })] })),
+      {
+        name: 'Failure',
+        exitCode: 68,
+      },
+    );
+    await assert.rejects(
+      resolveService(serviceOf({ targets: [targetTo({ host: 'no such host', port: 25 })] })),
+      /no such host/,
+    );
   });
 });

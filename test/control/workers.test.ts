@@ -13,7 +13,13 @@ import { readAll, server } from './children.js';
 
 const service = serviceOf({ name: 'relay' });
 
-const plan: Plan = { ...DEFAULT_PLAN, services: [service], accessLog: '/dev/null', foreground: true, workers: 1 };
+const plan: Plan = {
+  ...DEFAULT_PLAN,
+  services: [service],
+  accessLog: { path: '/dev/null', format: 'transproxy' },
+  foreground: true,
+  workers: 1,
+};
 
 /** Collects what workers say. */
 class Owner implements WorkersOwner {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { admit } from '../../src/data/connection.js';
+import { targetTo } from '../../src/plan.js';
 import { peerAddress } from '../../src/sys/socket.js';
 import { CURL } from '../protocol/hellos.js';
 import { ech, hello, nameOf, record, serverName } from '../protocol/tls-bytes.js';
@@ -354,7 +355,7 @@ describe('HTTP', () => {
 
 describe('relays through upstreams', () => {
   test('to a target ask the upstream for it, by its name', () => {
-    const stage = new Stage({ target: { host: 'target.test', port: 25 }, upstreams: [upstream] });
+    const stage = new Stage({ targets: [targetTo({ host: 'target.test', port: 25 })], upstreams: [upstream] });
     const client = stage.client();
     stage.play(
       (function* (): Script {
@@ -376,7 +377,11 @@ describe('relays through upstreams', () => {
 
   test('begin with the PROXY header of their client, toward a target too', () => {
     for (const upstreams of [[], [upstream]]) {
-      const stage = new Stage({ target: { host: 'target.test', port: 25 }, upstreams, proxyProtocol: 'v1' });
+      const stage = new Stage({
+        targets: [targetTo({ host: 'target.test', port: 25 })],
+        upstreams,
+        proxyProtocol: 'v1',
+      });
       const client = stage.client();
       const from = stage.connection.clientAddress?.port;
       stage.play(

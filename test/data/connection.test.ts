@@ -192,7 +192,7 @@ describe('a relay', () => {
   });
 
   test('to the original destination resets a connection that was not redirected', () => {
-    const stage = new Stage({ target: null });
+    const stage = new Stage({ targets: [] });
     const client = stage.client();
     stage.play(
       (function* () {
@@ -332,7 +332,7 @@ describe('deadlines of a relay', () => {
 
 describe('admission', () => {
   test('a client that the list does not have is reset, logged and counted', () => {
-    const stage = new Stage({ allow: [{ ip: '10.0.0.0', prefix: 8 }] });
+    const stage = new Stage({ access: [{ allow: [{ ip: '10.0.0.0', prefix: 8 }], deny: [] }] });
     const client = stage.client();
     stage.play(
       (function* () {
@@ -348,7 +348,7 @@ describe('admission', () => {
   });
 
   test('a client that the list has is served', () => {
-    const relay = new Relay({ allow: [{ ip: '127.0.0.0', prefix: 8 }] });
+    const relay = new Relay({ access: [{ allow: [{ ip: '127.0.0.0', prefix: 8 }], deny: [] }] });
     relay.play(function* () {
       relay.client.send('hello');
       yield* relay.upstream.expect('hello');

@@ -80,7 +80,7 @@ describe('Listener', () => {
   });
 
   test('refused clients do not count as connections', () => {
-    const [stage, door] = serving(1, { allow: [] });
+    const [stage, door] = serving(1, { access: [{ allow: [], deny: [] }] });
     const clients = callers(door, 3);
     stage.play(
       (function* (): Script {

@@ -19,6 +19,7 @@ import {
   type Limits,
   type LogLevel,
   type Service,
+  targetTo,
   type Upstream,
 } from '../../src/plan.js';
 import { E, errnoName } from '../../src/sys/errno.js';
@@ -272,7 +273,7 @@ export const serviceOf = (settings: Settings = {}): Service => {
     name: 'test',
     listen: [],
     mode,
-    target: mode === 'http' ? null : { host: 'target', port: 1 },
+    targets: mode === 'http' ? [] : [targetTo({ host: 'target', port: 1 })],
     upstreams: mode === 'http' ? [upstreamOf()] : [],
     ...settings,
     http: { ...DEFAULT_SERVICE.http, ...settings.http },
