@@ -68,7 +68,7 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
   }
   if (messages.length > 0) {
     const { openLog } = await import('./log.js');
-    const log = openLog(plan.foreground ? 'stderr' : 'syslog', plan.logLevel);
+    const log = openLog(plan.logTo ?? (plan.foreground ? 'stderr' : 'syslog'), plan);
     for (const [level, message] of messages) log.write(level, message);
   }
 };

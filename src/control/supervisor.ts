@@ -30,7 +30,7 @@ const RESOLVE_PAUSE = 1000;
  */
 export const supervise = async (plan: Plan, inherited: readonly number[]): Promise<number> => {
   const workerCount = plan.workers ?? availableParallelism();
-  const log = openLog(logsToStderr(plan, inherited) ? 'stderr' : 'syslog', plan.logLevel);
+  const log = openLog(logDestination(plan, inherited), plan);
   const budget = shareDescriptors(raiseDescriptorLimit(), workerCount);
   const user = plan.user === null ? null : findUser(plan.user);
   const hosts = await Hosts.resolve(plan, log);
@@ -60,8 +60,8 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
 };
 
 /** Under inetd stderr is the client's socket, or inetd's own; systemd's stderr is the journal. */
-const logsToStderr = (plan: Plan, inherited: readonly number[]): boolean =>
-  plan.foreground || (inherited.length > 0 && !inherited.includes(0));
+const logDestination = ({ logTo, foreground }: Plan, inherited: readonly number[]): 'stderr' | 'syslog' =>
+  logTo ?? (foreground || (inherited.length > 0 && !inherited.includes(0)) ? 'stderr' : 'syslog');
 
 class Server {
   readonly ended: Promise<number>;
