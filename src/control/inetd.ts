@@ -9,6 +9,7 @@ import { EX, Failure } from '../failure.js';
 import { isPlainRelay, LOG_LEVELS, type LogLevel, type Plan, type Service } from '../plan.js';
 import { adoptFd, replaceFd } from '../sys/process.js';
 import { peerAddress } from '../sys/socket.js';
+import type { Log } from './log.js';
 import { resolveService } from './resolve.js';
 
 /** Pipes for both directions. */
@@ -16,7 +17,8 @@ const PIPES = 2;
 
 /**
  * Serves the one connection on `fd` to its end, on this thread: a worker would take longer to start than most
- * connections to serve, and so would the log and the access log, which are loaded when there is something to write.
+ * connections to serve, and so would the log and the access log, which are loaded when there is something to write. A
+ * log that is sure to get lines while the connection lasts is loaded before.
  */
 export const serveConnection = async (plan: Plan, fd: number): Promise<void> => {
   const service = plan.services[0] as Service;
@@ -30,6 +32,7 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     dropPrivileges(findUser(plan.user));
   }
   const parts = isPlainRelay(service) ? null : (await import('../data/parts.js')).parts;
+  const log = service.logConnections || plan.logLevel === 'debug' ? await openLogOf(plan) : null;
   adoptFd(fd);
   keepStrayBytesOff(fd);
 
@@ -45,7 +48,9 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     reporter: {
       verbose: plan.logLevel === 'debug',
       log: (level, message) => {
-        if (LOG_LEVELS.indexOf(level) <= most) messages.push([level, message]);
+        if (LOG_LEVELS.indexOf(level) > most) return;
+        if (log === null) messages.push([level, message]);
+        else log.write(level, message);
       },
       access: plan.accessLog === null ? null : (entry) => entries.add(entry),
       unreachable: () => {},
@@ -67,10 +72,14 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     new AccessLog(plan.accessLog, null).write(lines);
   }
   if (messages.length > 0) {
-    const { openLog } = await import('./log.js');
-    const log = openLog(plan.logTo ?? (plan.foreground ? 'stderr' : 'syslog'), plan);
-    for (const [level, message] of messages) log.write(level, message);
+    const late = await openLogOf(plan);
+    for (const [level, message] of messages) late.write(level, message);
   }
+};
+
+const openLogOf = async (plan: Plan): Promise<Log> => {
+  const { openLog } = await import('./log.js');
+  return openLog(plan.logTo ?? (plan.foreground ? 'stderr' : 'syslog'), plan);
 };
 
 /** inetd hands the socket over as stdout and stderr too, where a stray message would reach the client as data. */

@@ -60,6 +60,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   #toUpstreamEnded = false;
   #toClientEnded = false;
   #lingering = false;
+  /** Why it lingers. */
+  #reason: string | null = null;
   #discarded = 0;
   #closed = false;
 
@@ -89,7 +91,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   }
 
   start(): void {
-    const { service } = this.site;
+    const { service, reporter } = this.site;
+    if (service.logConnections) reporter.log('notice', `Connecting ${this.#ends()}`);
+    if (reporter.verbose) this.log('debug', 'accepted');
     if (service.mode === 'http') {
       this.#first = NOTHING;
       this.toUpstream.filter = this;
@@ -130,9 +134,10 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   }
 
   #onDetected(detected: Detected): void {
-    const { service } = this.site;
+    const { service, reporter } = this.site;
     const { toUpstream } = this;
     const first = this.#first as Buffer;
+    if (reporter.verbose) this.log('debug', whatItSpeaks(detected, first.length));
     if (detected.kind === 'http') {
       this.#beginHttp(first, first.length);
       return;
@@ -181,6 +186,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   // Ways.
 
   #open(way: Way): void {
+    if (this.site.reporter.verbose) this.log('debug', whereItGoes(way));
     this.#opening = new Opening(this.site, way, this);
   }
 
@@ -276,6 +282,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     }
     this.#upstream = endpoint;
     this.#upstreamAddress = address;
+    if (this.site.reporter.verbose) this.#logConnected(endpoint);
     this.#member = member;
     if (member !== null) member.connections++;
     endpoint.owner = this;
@@ -306,7 +313,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     }
     this.log('warn', message);
     if (this.#http === null) {
-      this.#reset();
+      this.#reset(message);
       return;
     }
     this.#http.onClosed(status, message, unreachable);
@@ -356,7 +363,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       // What is left of an answer on a way before this one does not wait for it.
       const flushed = this.toClient.flush();
       if (this.#client.failed || flushed === FAILED)
-        this.#fail('the client left before there was a way to its destination');
+        this.#reset('the client left before there was a way to its destination');
       return;
     }
     const { toUpstream, toClient } = this;
@@ -411,7 +418,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     }
     // Behind the end of a direction nothing is read any more that would tell of a reset.
     if (up === ENDED && this.#client.failed && !this.#toClientEnded) {
-      this.#fail('client: reset behind its end of stream');
+      this.#reset('client: reset behind its end of stream');
       return;
     }
     if (down === ENDED && this.#upstream?.failed && !this.#toUpstreamEnded) {
@@ -467,7 +474,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       const reason = `idle for ${Math.round((loop.now - this.#lastActive) / 1000)} s`;
       // Where bytes are left behind, an end in order would say that they were all.
       if (this.toClient.drained && this.toUpstream.drained) this.#finish(reason);
-      else this.#fail(reason);
+      else this.#reset(reason);
     }
   }
 
@@ -478,8 +485,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
 
   /** One entry of the access log: transproxy's word for what was done, the request's number, who, and where to. */
   access(what: string, target: string, request = 1): void {
-    const write = this.site.reporter.access;
-    if (write !== null) write(`${what.padEnd(13)} ${request} ${this.clientAddress?.ip ?? '-'} -> ${target}`);
+    const { access, verbose } = this.site.reporter;
+    if (access !== null) access(`${what.padEnd(13)} ${request} ${this.clientAddress?.ip ?? '-'} -> ${target}`);
+    if (verbose) this.log('debug', `${what} ${request}: ${target}`);
   }
 
   /** One line for a dump. */
@@ -506,6 +514,19 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     if (this.original !== null) parts.push(`original destination ${formatAddress(this.original)}`);
     if (this.#upstreamAddress !== null) parts.push(`upstream ${formatAddress(this.#upstreamAddress)}`);
     return `${this.site.service.name}: ${parts.join(', ')}`;
+  }
+
+  /** As redir(1) names them: the client, and where the connection is meant to go. */
+  #ends(): string {
+    const { target, upstreams } = this.site.service;
+    const end = target ?? this.#originalEnd() ?? upstreams[0];
+    const client = this.clientAddress === null ? '-' : formatAddress(this.clientAddress);
+    return `${client} to ${end === undefined ? '-' : formatEnd(end)}`;
+  }
+
+  #logConnected({ fd }: Endpoint): void {
+    const local = localAddress(fd);
+    this.log('debug', `connected${local === null ? '' : ` from ${formatAddress(local)}`}`);
   }
 
   log(level: LogLevel, message: string): void {
@@ -548,7 +569,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       // what the socket has not sent yet.
       this.#beginLinger(reason);
     } else {
-      this.#fail(reason);
+      this.#reset(reason);
     }
   }
 
@@ -562,8 +583,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
 
   /** Lets the client read what was sent to it, then ends its connection; the upstream's ends at once. */
   #beginLinger(reason: string): void {
-    if (this.site.reporter.verbose) this.log('debug', reason);
     this.#lingering = true;
+    this.#reason = reason;
     this.#upstream?.close();
     this.toUpstream.close();
     this.toClient.paused = true;
@@ -605,30 +626,25 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
 
   #giveUp(reason: string): void {
     this.log('warn', reason);
-    this.#reset();
+    this.#reset(reason);
   }
 
-  #fail(reason: string): void {
-    if (this.site.reporter.verbose) this.log('debug', `reset: ${reason}`);
-    this.#reset();
-  }
-
-  #reset(): void {
+  #reset(reason: string): void {
     this.#client.reset();
     this.#upstream?.reset();
-    this.#end();
+    this.#end('reset', reason);
   }
 
   #finish(reason: string): void {
-    if (this.site.reporter.verbose) this.log('debug', `closed: ${reason}`);
     this.#client.close();
     this.#upstream?.close();
-    this.#end();
+    this.#end('closed', this.#reason ?? reason);
   }
 
-  #end(): void {
+  #end(how: string, reason: string): void {
     const { counters, connections, loop } = this.site.thread;
     this.#closed = true;
+    if (this.site.service.logConnections || this.site.reporter.verbose) this.#logEnd(how, reason);
     this.#opening?.cancel();
     this.#opening = null;
     if (this.#member !== null) this.#member.connections--;
@@ -642,7 +658,36 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     connections.delete(this);
     this.site.thread.onClosed();
   }
+
+  #logEnd(how: string, reason: string): void {
+    const { service, reporter, loop } = this.site;
+    const [sent, received] = [this.toUpstream.moved, this.toClient.moved];
+    const age = loop.now - this.#opened;
+    if (reporter.verbose) {
+      const bytes = `${sent} bytes from the client, ${received} bytes to it`;
+      this.log('debug', `${how}: ${reason}; ${bytes}, ${(age / 1000).toFixed(1)} s`);
+    }
+    if (!service.logConnections) return;
+    const upstream = this.#upstreamAddress === null ? '' : `, upstream ${formatAddress(this.#upstreamAddress)}`;
+    // redir(1)'s words, whose bytes in are those that come in from the target.
+    const what = `Disconnect after ${Math.floor(age / 1000)} sec, ${received} bytes in, ${sent} bytes out`;
+    reporter.log('notice', `${what}: ${this.#ends()}${upstream}, ${how}: ${reason}`);
+  }
 }
+
+/** For a debug line: what the first `count` bytes of a client are. */
+const whatItSpeaks = (detected: Detected, count: number): string => {
+  if (detected.kind !== 'tls')
+    return count === 0 ? 'the client waits for the server to begin' : `it is ${detected.kind}`;
+  const { serverName, ech } = detected;
+  return `it is tls, ${serverName === null ? 'without a name' : `for ${serverName}`}${ech ? ', maybe encrypted' : ''}`;
+};
+
+/** For a debug line. */
+const whereItGoes = ({ members, addresses, tunnel }: Way): string => {
+  const to = members.length > 0 ? members.map(({ upstream }) => formatEnd(upstream)) : addresses.map(formatAddress);
+  return `connecting to ${to.join(' or ')}${tunnel === null ? '' : `, and through it to ${formatEnd(tunnel)}`}`;
+};
 
 const LOOP = 'loop: the connection is our own; a redirect rule catches what this program sends';
 

@@ -296,12 +296,12 @@ export class Stage {
   readonly site: Site;
 
   /** `addresses` by host of the service; `upstream` is the address of the first, and of every other host, by default. */
-  constructor(settings: Settings = {}, addresses?: readonly (readonly SocketAddress[])[]) {
+  constructor(settings: Settings = {}, addresses?: readonly (readonly SocketAddress[])[], verbose = true) {
     const service = serviceOf(settings);
     this.thread = {
       loop: this.loop,
       reporter: {
-        verbose: true,
+        verbose,
         log: (level, message) => this.logs.push([level, message]),
         access: (entry) => this.entries.push(entry),
         unreachable: () => this.unreachable++,
