@@ -10,7 +10,7 @@ import {
 import type { LogLevel, Passage } from '../plan.js';
 import { SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
-import { localAddress, originalDestination, receive, resetOnClose, shutdownSend } from '../sys/socket.js';
+import { keepAlive, localAddress, originalDestination, receive, resetOnClose, shutdownSend } from '../sys/socket.js';
 import type { Detected } from './detect.js';
 import { Endpoint } from './endpoint.js';
 import type { HttpLink, HttpRelay } from './http-relay.js';
@@ -283,6 +283,11 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.#upstream = endpoint;
     this.#upstreamAddress = address;
     if (this.site.reporter.verbose) this.#logConnected(endpoint);
+    if (this.site.service.limits.idle === Number.POSITIVE_INFINITY) {
+      // Nothing else would end the connection of a peer that is gone. Under inetd the client's had no listener of ours.
+      keepAlive(endpoint.fd);
+      keepAlive(this.#client.fd);
+    }
     this.#member = member;
     if (member !== null) member.connections++;
     endpoint.owner = this;

@@ -98,6 +98,11 @@ export const prepareListener = (fd: number): void => {
   setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 };
 
+/** Has the kernel find out, in hours, whether a silent peer is still there (SO_KEEPALIVE, tcp(7)). */
+export const keepAlive = (fd: number): void => {
+  setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+};
+
 /** Starts a connect: 0, or -EINPROGRESS while it is under way, or another errno negated (connect(2)). */
 export const connectTo = (fd: number, address: SocketAddress): number => {
   setInteger(fd, IPPROTO_TCP, TCP_NODELAY, 1);

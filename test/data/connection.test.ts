@@ -330,6 +330,51 @@ describe('deadlines of a relay', () => {
   });
 });
 
+describe('a relay without a time for idleness', () => {
+  const FOREVER = 1e9;
+
+  test('waits however long, for a byte in either direction', (t) => {
+    const clock = withClock(t);
+    const relay = new Relay({ limits: { idle: Number.POSITIVE_INFINITY, halfClosed: 2000 } });
+    relay.play(function* () {
+      const { client, upstream, stage } = relay;
+      clock.now += FOREVER;
+      yield* turns();
+      client.send('x');
+      yield* upstream.expect('x');
+      clock.now += FOREVER;
+      yield* turns();
+      upstream.send('y');
+      yield* client.expect('y');
+      assert.match(stage.connection.describe(), /: open, 1 bytes from the client, 1 bytes to it, age \d+\.\d s, idle/);
+      client.reset();
+      yield* relay.gone();
+    });
+  });
+
+  test('still bounds a connection of which one half is closed', (t) => {
+    const clock = withClock(t);
+    const relay = new Relay({ limits: { idle: Number.POSITIVE_INFINITY, halfClosed: 2000 } });
+    relay.play(function* () {
+      const { client, upstream, stage } = relay;
+      clock.now += FOREVER;
+      yield* turns();
+      upstream.send('bye');
+      upstream.shutdown();
+      yield* client.over();
+      clock.now += 1900;
+      client.send('x');
+      yield* upstream.expect('x');
+      clock.now += 1900;
+      yield* turns();
+      assert.equal(stage.connections.size, 1, 'a byte in the other half counts');
+      clock.now += 400;
+      yield* relay.gone();
+      yield* upstream.over();
+    });
+  });
+});
+
 describe('admission', () => {
   test('a client that the list does not have is reset, logged and counted', () => {
     const stage = new Stage({ allow: [{ ip: '10.0.0.0', prefix: 8 }] });

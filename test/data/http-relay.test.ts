@@ -609,6 +609,22 @@ describe('deadlines', () => {
     });
   });
 
+  test('without a time for idleness a connection waits between requests however long, but a head has its time', (t) => {
+    const clock = withClock(t);
+    const talk = new Talk({ limits: { head: 3000, idle: Number.POSITIVE_INFINITY } });
+    talk.play(function* () {
+      yield* talk.begin(get('/'));
+      talk.upstream.send(ok('x'));
+      yield* talk.client.expect(ok('x'));
+      clock.now += 1e9;
+      yield* turns();
+      talk.client.send('GET /half');
+      yield* turns();
+      clock.now += 3200;
+      yield* talk.refused(408, ok('x'));
+    });
+  });
+
   test('a head that is not whole waits without work, until there is more', () => {
     const talk = new Talk();
     talk.play(function* () {
