@@ -33,6 +33,7 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
   }
   const parts = isPlainRelay(service) ? null : (await import('../data/parts.js')).parts;
   const log = service.logConnections || plan.logLevel === 'debug' ? await openLogOf(plan) : null;
+  const asking = service.tcpWrappers === null ? null : await loadAdmissions();
   adoptFd(fd);
   keepStrayBytesOff(fd);
 
@@ -43,6 +44,8 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
   });
   const most = LOG_LEVELS.indexOf(plan.logLevel);
   const loop = new Loop(PIPES);
+  /** Questions for TCP wrappers: none, or the one about this client. */
+  const asked: number[] = [];
   const thread: Thread = {
     loop,
     reporter: {
@@ -58,12 +61,21 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     counters: new CounterRow(allocateCounters(1), 0),
     connections: new Set(),
     names: new Names(() => {}),
+    admissions: asking === null ? null : new asking.Admissions(loop, (id) => asked.push(id)),
     onClosed: () => loop.stop(),
   };
   for (const { message } of problems) thread.reporter.log('warn', message);
   // Which of several upstream addresses comes first must differ between processes as it does between connections.
   const site = new Site(0, service, thread, parts, addresses, process.pid);
-  admit(site, fd, peerAddress(fd));
+  const client = peerAddress(fd);
+  admit(site, fd, client);
+  const [id] = asked;
+  if (asking !== null && id !== undefined) {
+    const refusal = await asking.wrappers.refusal(service.tcpWrappers as string, client?.ip ?? null);
+    // The loop has not turned meanwhile.
+    loop.now = performance.now();
+    thread.admissions?.answer(id, refusal);
+  }
   if (thread.connections.size > 0) loop.run();
   entries.flush();
 
@@ -75,6 +87,13 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     const late = await openLogOf(plan);
     for (const [level, message] of messages) late.write(level, message);
   }
+};
+
+/** @throws Failure when there are no TCP wrappers to ask */
+const loadAdmissions = async () => {
+  const { Admissions } = await import('../data/admissions.js');
+  const { TcpWrappers } = await import('./tcp-wrappers.js');
+  return { Admissions, wrappers: new TcpWrappers() };
 };
 
 const openLogOf = async (plan: Plan): Promise<Log> => {

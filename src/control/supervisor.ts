@@ -15,6 +15,7 @@ import { removePidFile, writePidFile } from './pid-file.js';
 import { dropPrivileges, findUser } from './privileges.js';
 import { startProbes } from './probes.js';
 import { handleSignals } from './signals.js';
+import { TcpWrappers } from './tcp-wrappers.js';
 import { checkWorkersLoadable, Workers } from './workers.js';
 
 /** How often hosts' names are looked up again while there is traffic, in ms. */
@@ -33,6 +34,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   const log = openLog(logDestination(plan, inherited), plan);
   const budget = shareDescriptors(raiseDescriptorLimit(), workerCount);
   const user = plan.user === null ? null : findUser(plan.user);
+  const wrappers = plan.services.some(({ tcpWrappers }) => tcpWrappers !== null) ? new TcpWrappers() : null;
   const hosts = await Hosts.resolve(plan, log);
   const listening =
     inherited.length > 0 ? adoptListeners(inherited, workerCount) : await openListeners(plan, workerCount);
@@ -48,7 +50,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   checkWorkersLoadable();
 
   const counters = allocateCounters(workerCount);
-  const server = new Server(plan, log, accessLog, counters, hosts);
+  const server = new Server(plan, log, accessLog, counters, hosts, wrappers);
   await server.startWorkers(listening, budget);
   handleSignals(server);
   process.on('uncaughtException', (error) => server.onDefect(error));
@@ -72,17 +74,28 @@ class Server {
   readonly #workers: Workers;
   readonly #hosts: Hosts;
   readonly #names = new NameCache();
+  readonly #wrappers: TcpWrappers | null;
+  /** Clients that TCP wrappers are being asked about. */
+  #undecided = 0;
   #resolvedAt = Date.now();
   #acceptedThen = 0;
   #end: (code: number) => void = () => {};
   #ending = false;
 
-  constructor(plan: Plan, log: Log, accessLog: AccessLog | null, counters: SharedArrayBuffer, hosts: Hosts) {
+  constructor(
+    plan: Plan,
+    log: Log,
+    accessLog: AccessLog | null,
+    counters: SharedArrayBuffer,
+    hosts: Hosts,
+    wrappers: TcpWrappers | null,
+  ) {
     this.#plan = plan;
     this.#log = log;
     this.#accessLog = accessLog;
     this.#counters = counters;
     this.#hosts = hosts;
+    this.#wrappers = wrappers;
     this.#workers = new Workers({
       onReport: (report, worker) => this.#onReport(report, worker),
       onDeath: (reason) => this.#onDeath(reason),
@@ -149,7 +162,7 @@ class Server {
     const check = setInterval(
       () => {
         const now = total(this.#counters, 'accepted');
-        if (now !== accepted || total(this.#counters, 'open') > 0) {
+        if (now !== accepted || this.#undecided > 0 || total(this.#counters, 'open') > 0) {
           accepted = now;
           idleSince = Date.now();
         } else if (Date.now() - idleSince >= exitIdle) {
@@ -180,6 +193,9 @@ class Server {
         return;
       case 'resolve':
         void this.#answer(report.name, worker);
+        return;
+      case 'admission':
+        void this.#decide(report, worker);
     }
   }
 
@@ -193,6 +209,14 @@ class Server {
   async #answer(name: string, worker: number): Promise<void> {
     const ips = await this.#names.lookup(name);
     this.#workers.tellOne(worker, { kind: 'resolved', name, ips });
+  }
+
+  async #decide({ id, service, ip }: Extract<Report, { kind: 'admission' }>, worker: number): Promise<void> {
+    const daemon = this.#plan.services[service]?.tcpWrappers as string;
+    this.#undecided++;
+    const refusal = await (this.#wrappers as TcpWrappers).refusal(daemon, ip);
+    this.#undecided--;
+    this.#workers.tellOne(worker, { kind: 'admitted', id, refusal });
   }
 
   /** Whatever is wrong with the main thread, the workers must not go on without it. */

@@ -11,6 +11,7 @@ import type { LogLevel, Passage } from '../plan.js';
 import { SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
 import { keepAlive, localAddress, originalDestination, receive, resetOnClose, shutdownSend } from '../sys/socket.js';
+import type { Admissions } from './admissions.js';
 import type { Detected } from './detect.js';
 import { Endpoint } from './endpoint.js';
 import type { HttpLink, HttpRelay } from './http-relay.js';
@@ -701,34 +702,43 @@ const isOwn = (site: Site, fd: number, client: ClientAddress | null): boolean =>
   client !== null &&
   site.loop.ownSockets.has(client, () => originalDestination(fd, client.ip.includes(':')) ?? localAddress(fd));
 
+/** Closes an accepted connection with a reset. */
+export const refuse = ({ thread, reporter, service }: Site, fd: number, why: string): void => {
+  thread.counters.add('refused', 1);
+  reporter.log('warn', `${service.name}: ${why}`);
+  resetOnClose(fd);
+  closeFd(fd);
+};
+
 /**
- * Takes a connected socket over, if its client may connect; it is closed with a reset otherwise.
- * `listenPort`: that of the socket that accepted it, if it is known.
+ * Takes a connected socket over, if its client may connect, now or when TCP wrappers have been asked; it is closed with a
+ * reset otherwise. `listenPort`: that of the socket that accepted it, if it is known.
  */
 export const admit = (site: Site, fd: number, client: ClientAddress | null, listenPort: number | null = null): void => {
   const { acl, thread, reporter, service } = site;
   const from = client === null ? '-' : formatAddress(client);
-  const refuse = (why: string): void => {
-    thread.counters.add('refused', 1);
-    reporter.log('warn', `${service.name}: ${why}`);
-    resetOnClose(fd);
-    closeFd(fd);
-  };
   if (acl !== null && (client === null || !acl.has(client.ip))) {
     reporter.access?.(`ACL refused from ${client?.ip ?? '-'}`);
-    refuse(`ACL refused from ${from}`);
+    refuse(site, fd, `ACL refused from ${from}`);
     return;
   }
   if (isOwn(site, fd, client)) {
-    refuse(`client ${from}: ${LOOP}`);
+    refuse(site, fd, `client ${from}: ${LOOP}`);
     return;
   }
+  if (service.tcpWrappers === null) begin(site, fd, client, listenPort);
+  else (thread.admissions as Admissions).hold(site, fd, client, listenPort);
+};
+
+/** Takes over the connected socket of a client that is admitted. */
+export const begin = (site: Site, fd: number, client: ClientAddress | null, listenPort: number | null): void => {
   let connection: Connection;
   try {
     connection = new Connection(site, fd, client, listenPort);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
-    reporter.log('error', `${service.name}: client ${from}: ${error.message}`);
+    const from = client === null ? '-' : formatAddress(client);
+    site.reporter.log('error', `${site.service.name}: client ${from}: ${error.message}`);
     closeFd(fd);
     return;
   }

@@ -1,6 +1,7 @@
 import { NetworkSet, type UpstreamAddress } from '../address.js';
 import type { CounterRow } from '../counters.js';
 import { hostsOf, type LogLevel, type Service } from '../plan.js';
+import type { Admissions } from './admissions.js';
 import type { Connection } from './connection.js';
 import type { Loop } from './loop.js';
 import type { Names } from './names.js';
@@ -26,6 +27,8 @@ export interface Thread {
   /** All open connections. */
   readonly connections: Set<Connection>;
   readonly names: Names;
+  /** null where no service asks TCP wrappers. */
+  readonly admissions: Admissions | null;
   /** Called after each connection that ends. */
   onClosed: () => void;
 }

@@ -104,3 +104,21 @@ export const epollWait = bind<(epoll: Fd, events: Memory, most: number, timeout:
   'int',
   ['int', 'void *', 'int', 'int'],
 );
+
+/**
+ * Of libwrap, which few machines have and fewer services ask (hosts_access(3)).
+ * @throws Error with the loader's words when `file` can't be loaded
+ */
+export const loadLibwrap = (
+  file: string,
+): {
+  readonly hostsCtl: (daemon: string, clientName: string, clientAddress: string, clientUser: string) => number;
+  readonly setResident: (value: number) => void;
+} => {
+  const library = koffi.load(file);
+  const resident = library.symbol('resident');
+  return {
+    hostsCtl: library.func('hosts_ctl', 'int', ['str', 'str', 'str', 'str']),
+    setResident: (value) => koffi.encode(resident, 'int', value),
+  };
+};
