@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { symlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Running } from '../../scripts/lab/running.js';
@@ -238,7 +238,13 @@ describe('the command line of redir', { skip: unless() }, () => {
         const [node, main] = TPROXY as [string, string];
         symlinkSync(main, link);
         const pidFile = topology.lab.path(`${name}.pid`);
-        t.after(() => topology.router.attempt('sh', '-c', `kill "$(cat ${pidFile})"`));
+        t.after(async () => {
+          const pid = readFileSync(pidFile, 'utf8').trim();
+          await topology.router.attempt('kill', pid);
+          // Of a process that has ended nothing is left here.
+          const command = async () => (await topology.router.attempt('cat', `/proc/${pid}/cmdline`)).stdout;
+          await until('the daemon to end', async () => (await command()) === '');
+        });
         const { code, stderr } = await topology.router.attempt(node, link, '--pid-file', pidFile, ':9000', ORIGIN);
         assert.deepEqual([code, stderr], [0, '']);
         await assertServes(routerV4, 9000);
