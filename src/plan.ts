@@ -180,6 +180,13 @@ export const hostsOf = ({ upstreams, target }: Service): readonly HostPort[] =>
 export const isPlainRelay = ({ mode, upstreams, proxyProtocol, ftp, shaping }: Service): boolean =>
   mode === 'relay' && upstreams.length === 0 && proxyProtocol === null && ftp === null && shaping === null;
 
+/**
+ * The service makes sockets transparent while it serves, which takes a capability then. Listening sockets are made so
+ * before privileges are dropped, and what they accept is transparent by itself.
+ */
+export const needsTransparency = ({ spoof, ftp, intercept }: Service): boolean =>
+  spoof || (ftp !== null && intercept === 'tproxy');
+
 export const DEFAULT_LIMITS: Limits = {
   firstByte: 1000,
   head: 30_000,

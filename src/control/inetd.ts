@@ -6,7 +6,7 @@ import { Loop } from '../data/loop.js';
 import { Names } from '../data/names.js';
 import { Site, type Thread } from '../data/site.js';
 import { EX, Failure } from '../failure.js';
-import { isPlainRelay, LOG_LEVELS, type LogLevel, type Plan, type Service } from '../plan.js';
+import { isPlainRelay, LOG_LEVELS, type LogLevel, needsTransparency, type Plan, type Service } from '../plan.js';
 import { adoptFd, replaceFd } from '../sys/process.js';
 import { peerAddress } from '../sys/socket.js';
 import type { Log } from './log.js';
@@ -27,9 +27,10 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     throw new Failure(why, EX.USAGE);
   }
   const { addresses, problems } = await resolveService(service);
-  if (plan.user !== null) {
-    const { dropPrivileges, findUser } = await import('./privileges.js');
-    dropPrivileges(findUser(plan.user));
+  if (plan.user !== null || needsTransparency(service)) {
+    const { capabilityFor, dropPrivileges, findUser } = await import('./privileges.js');
+    const capability = capabilityFor(plan);
+    if (plan.user !== null) dropPrivileges(findUser(plan.user), capability);
   }
   const parts = isPlainRelay(service) ? null : (await import('../data/parts.js')).parts;
   const log = service.logConnections || plan.logLevel === 'debug' ? await openLogOf(plan) : null;

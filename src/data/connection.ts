@@ -10,7 +10,15 @@ import {
 import type { LogLevel, Passage } from '../plan.js';
 import { SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
-import { keepAlive, localAddress, originalDestination, receive, resetOnClose, shutdownSend } from '../sys/socket.js';
+import {
+  keepAlive,
+  localAddress,
+  originalDestination,
+  receive,
+  resetOnClose,
+  shutdownSend,
+  tproxyDestination,
+} from '../sys/socket.js';
 import type { Admissions } from './admissions.js';
 import type { Detected } from './detect.js';
 import { Endpoint } from './endpoint.js';
@@ -21,6 +29,7 @@ import type { Parts } from './parts.js';
 import type { Member } from './pool.js';
 import { ENDED, FAILED, type Filter, MORE, Pump } from './pump.js';
 import type { Site } from './site.js';
+import { sourceOf } from './source.js';
 import type { Timed } from './timers.js';
 
 /** How long a client may take to read what ends its connection, in ms (RFC 9112 section 9.6). */
@@ -187,8 +196,10 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   // Ways.
 
   #open(way: Way): void {
-    if (this.site.reporter.verbose) this.log('debug', whereItGoes(way));
-    this.#opening = new Opening(this.site, way, this);
+    const { service, reporter } = this.site;
+    if (reporter.verbose) this.log('debug', whereItGoes(way));
+    const toOriginal = way.members.length === 0 && service.target === null;
+    this.#opening = new Opening(this.site, way, this, sourceOf(service, this.clientAddress, toOriginal));
   }
 
   #openDirect(): void {
@@ -543,6 +554,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     const { fd } = this.#client;
     const { clientAddress } = this;
     if (clientAddress === null) return null;
+    if (this.site.service.intercept === 'tproxy') return tproxyDestination(fd, listenPort);
     const original = originalDestination(fd, clientAddress.ip.includes(':'));
     if (original === null) return null;
     // A connection that was not redirected reports the address that it was accepted on: going there would come back.

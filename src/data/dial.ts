@@ -4,6 +4,7 @@ import { closeFd } from '../sys/process.js';
 import { connectTo, pendingError, tcpSocket } from '../sys/socket.js';
 import { Endpoint } from './endpoint.js';
 import type { Loop, Runnable } from './loop.js';
+import { connectError, fits, misfit, type Source, takeSource } from './source.js';
 import type { Timed } from './timers.js';
 
 /** Who waits for a connect. Exactly one of the two is called, once, never from within the constructor. */
@@ -25,16 +26,29 @@ export class Dial implements Runnable, Timed {
   readonly #addresses: readonly SocketAddress[];
   readonly #end: number;
   readonly #dialer: Dialer;
+  readonly #source: Source | null;
   #next = 0;
   #endpoint: Endpoint | null = null;
   #error: SystemError | null = null;
 
-  /** `timeout` in milliseconds, for all addresses together. */
-  constructor(loop: Loop, addresses: readonly SocketAddress[], timeout: number, dialer: Dialer) {
+  /**
+   * `timeout` in milliseconds, for all addresses together. With a `source` those of its family are tried; the error is
+   * EAFNOSUPPORT when there are none.
+   */
+  constructor(
+    loop: Loop,
+    addresses: readonly SocketAddress[],
+    timeout: number,
+    dialer: Dialer,
+    source: Source | null = null,
+  ) {
     this.#loop = loop;
-    this.#addresses = addresses;
+    this.#addresses = source === null ? addresses : addresses.filter((address) => fits(source, address));
     this.#end = loop.now + timeout;
     this.#dialer = dialer;
+    this.#source = source;
+    const [other] = addresses;
+    if (source !== null && other !== undefined && this.#addresses.length === 0) this.#error = misfit(source, other);
     this.#tryNext();
   }
 
@@ -76,7 +90,7 @@ export class Dial implements Runnable, Timed {
   #fail(errno: number): void {
     this.#endpoint?.close();
     this.#endpoint = null;
-    this.#error = new SystemError('connect', errno, this.address);
+    this.#error = connectError(errno, this.address, this.#source);
     this.#tryNext();
   }
 
@@ -88,15 +102,21 @@ export class Dial implements Runnable, Timed {
         this.#error = new SystemError('socket', -fd, address);
         continue;
       }
+      const failure = this.#source === null ? null : takeSource(fd, this.#source, address);
+      if (failure !== null) {
+        closeFd(fd);
+        this.#error = failure;
+        continue;
+      }
       const outcome = connectTo(fd, address);
       if (outcome < 0 && outcome !== -E.INPROGRESS) {
         closeFd(fd);
-        this.#error = new SystemError('connect', -outcome, address);
+        this.#error = connectError(-outcome, address, this.#source);
         continue;
       }
       try {
         this.#endpoint = new Endpoint(this.#loop, fd, this, false);
-        this.#endpoint.connectsTo(address);
+        if (this.#source?.unlisted !== true) this.#endpoint.connectsTo(address);
       } catch (error) {
         closeFd(fd);
         if (!(error instanceof SystemError)) throw error;

@@ -60,9 +60,9 @@ export class Site {
     this.target = service.target === null ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
   }
 
-  /** Connections to upstreams may serve one client after another: nothing said on them when they began is of one client. */
+  /** Connections to upstreams may serve one client after another: nothing of them is one client's from their beginning. */
   get shares(): boolean {
-    return this.service.proxyProtocol === null;
+    return this.service.proxyProtocol === null && !this.service.spoof;
   }
 
   get loop(): Loop {
