@@ -170,11 +170,11 @@ export interface Plan {
 }
 
 /**
- * The hosts that a service connects to by name or address: its upstreams, and behind them its target. Addresses go by
- * this order wherever they are handed on.
+ * The hosts that a service connects to by name or address: its upstreams, and behind them its target, unless only
+ * upstreams go there and are told its name. Addresses go by this order wherever they are handed on.
  */
-export const hostsOf = ({ upstreams, target }: Service): readonly HostPort[] =>
-  target === null ? upstreams : [...upstreams, target];
+export const hostsOf = ({ upstreams, target, proxyOnly }: Service): readonly HostPort[] =>
+  target === null || (proxyOnly && upstreams.length > 0) ? upstreams : [...upstreams, target];
 
 /** The service moves bytes to its end, and does nothing else. */
 export const isPlainRelay = ({ mode, upstreams, proxyProtocol, ftp, shaping }: Service): boolean =>

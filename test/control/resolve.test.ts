@@ -39,6 +39,15 @@ describe('resolve', () => {
     );
   });
 
+  test('a target that only upstreams may go to is not looked up: it is a name of theirs', async () => {
+    const upstreams = [upstreamOf({ host: '192.0.2.1', port: 3128 })];
+    const target = { host: 'no such host', port: 25 };
+    const { addresses, problems } = await resolveService(serviceOf({ upstreams, target, proxyOnly: true }));
+    assert.deepEqual(addresses, [[{ ip: '192.0.2.1', port: 3128 }]]);
+    assert.deepEqual(problems, []);
+    await assert.rejects(resolveService(serviceOf({ target, proxyOnly: true })), /no such host/);
+  });
+
   test('a service none of whose upstreams is found has nowhere to go, whatever its target is', async () => {
     const upstreams = [upstreamOf({ host: 'no such host' })];
     await assert.rejects(resolveService(serviceOf({ upstreams, target: { host: '192.0.2.2', port: 25 } })), {
