@@ -4,15 +4,15 @@ import { closeFd } from '../sys/process.js';
 import { connectTo, pendingError, tcpSocket } from '../sys/socket.js';
 import { Endpoint } from './endpoint.js';
 import type { Loop, Runnable } from './loop.js';
-import { connectError, fits, misfit, type Source, takeSource } from './source.js';
+import { connectError, explain, fits, misfit, type Source, takeSource } from './source.js';
 import type { Timed } from './timers.js';
 
 /** Who waits for a connect. Exactly one of the two is called, once, never from within the constructor. */
 export interface Dialer {
   /** The endpoint is the dialer's from here on. */
   onConnected(endpoint: Endpoint, address: SocketAddress): void;
-  /** `error` is of the last address; every address has been tried. */
-  onUnreachable(error: SystemError): void;
+  /** Every address has been tried; `error` is of the last one, `message` tells of all. */
+  onUnreachable(error: SystemError, message: string): void;
 }
 
 /**
@@ -30,6 +30,7 @@ export class Dial implements Runnable, Timed {
   #next = 0;
   #endpoint: Endpoint | null = null;
   #error: SystemError | null = null;
+  #message = '';
 
   /**
    * `timeout` in milliseconds, for all addresses together. With a `source` those of its family are tried; the error is
@@ -48,7 +49,7 @@ export class Dial implements Runnable, Timed {
     this.#dialer = dialer;
     this.#source = source;
     const [other] = addresses;
-    if (source !== null && other !== undefined && this.#addresses.length === 0) this.#error = misfit(source, other);
+    if (source !== null && other !== undefined && this.#addresses.length === 0) this.#note(misfit(source, other));
     this.#tryNext();
   }
 
@@ -90,8 +91,13 @@ export class Dial implements Runnable, Timed {
   #fail(errno: number): void {
     this.#endpoint?.close();
     this.#endpoint = null;
-    this.#error = connectError(errno, this.address, this.#source);
+    this.#note(connectError(errno, this.address, this.#source));
     this.#tryNext();
+  }
+
+  #note(error: SystemError): void {
+    this.#message += `${this.#error === null ? '' : '; '}${explain(error, this.#source)}`;
+    this.#error = error;
   }
 
   #tryNext(): void {
@@ -99,19 +105,19 @@ export class Dial implements Runnable, Timed {
       const address = this.#addresses[this.#next++] as SocketAddress;
       const fd = tcpSocket(address.ip.includes(':'));
       if (fd < 0) {
-        this.#error = new SystemError('socket', -fd, address);
+        this.#note(new SystemError('socket', -fd, address));
         continue;
       }
       const failure = this.#source === null ? null : takeSource(fd, this.#source, address);
       if (failure !== null) {
         closeFd(fd);
-        this.#error = failure;
+        this.#note(failure);
         continue;
       }
       const outcome = connectTo(fd, address);
       if (outcome < 0 && outcome !== -E.INPROGRESS) {
         closeFd(fd);
-        this.#error = connectError(-outcome, address, this.#source);
+        this.#note(connectError(-outcome, address, this.#source));
         continue;
       }
       try {
@@ -120,7 +126,7 @@ export class Dial implements Runnable, Timed {
       } catch (error) {
         closeFd(fd);
         if (!(error instanceof SystemError)) throw error;
-        this.#error = error;
+        this.#note(error);
         continue;
       }
       const left = this.#end - this.#loop.now;
@@ -134,6 +140,7 @@ export class Dial implements Runnable, Timed {
 
   #settle(): void {
     this.cancel();
-    this.#dialer.onUnreachable(this.#error ?? new SystemError('lookup', E.NOENT));
+    const error = this.#error ?? new SystemError('lookup', E.NOENT);
+    this.#dialer.onUnreachable(error, this.#message || error.message);
   }
 }

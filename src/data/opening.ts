@@ -8,7 +8,7 @@ import { type Runnable, SCRATCH_SIZE } from './loop.js';
 import type { Parts } from './parts.js';
 import type { Member } from './pool.js';
 import type { Site } from './site.js';
-import { explain, isOfSource, type Source } from './source.js';
+import { isOfSource, type Source } from './source.js';
 import type { Timed } from './timers.js';
 
 /** Where a connection goes, and through what. */
@@ -160,13 +160,12 @@ export class Opening implements Dialer, Runnable, Timed {
     if (this.#send(this.#handshake.first())) this.run();
   }
 
-  onUnreachable(error: SystemError): void {
+  onUnreachable(error: SystemError, message: string): void {
     this.#dial = null;
     const { loop, reporter, index } = this.#site;
     reporter.unreachable(index);
     // An upstream that one client's address can't come to, or get answers from, is there for the others.
     if (!isOfSource(error, this.#source)) this.#member?.failed(loop.now);
-    const message = explain(error, this.#source);
     if (this.#next < this.#way.members.length) {
       reporter.log('warn', `${this.#site.service.name}: ${message}; trying the next upstream`);
       this.#dialNext();

@@ -14,6 +14,7 @@ class Caller implements Dialer {
   endpoint: Endpoint | null = null;
   address: SocketAddress | null = null;
   error: SystemError | null = null;
+  message = '';
   calls = 0;
 
   onConnected(endpoint: Endpoint, address: SocketAddress): void {
@@ -22,9 +23,10 @@ class Caller implements Dialer {
     this.address = address;
   }
 
-  onUnreachable(error: SystemError): void {
+  onUnreachable(error: SystemError, message: string): void {
     this.calls++;
     this.error = error;
+    this.message = message;
   }
 
   *called(): Script {
@@ -115,12 +117,13 @@ describe('Dial', () => {
     door.close();
   });
 
-  test('when every address refuses it says so, with the last address and the errno by name', () => {
+  test('when every address refuses it says so, with each address and the errno by name', () => {
     const loop = new Loop(0);
     const last = refusing();
     const before = openDescriptors();
     const caller = new Caller();
-    new Dial(loop, [refusing(), last], 1000, caller);
+    const first = refusing();
+    new Dial(loop, [first, last], 1000, caller);
     assert.equal(caller.calls, 0, 'never from within the constructor');
     play(
       loop,
@@ -129,7 +132,9 @@ describe('Dial', () => {
         assert.equal(openDescriptors(), before);
       })(),
     );
-    assert.equal(caller.error?.message, `connect 127.0.0.1:${last.port}: ECONNREFUSED`);
+    const failed = `connect 127.0.0.1:${last.port}: ECONNREFUSED`;
+    assert.equal(caller.error?.message, failed);
+    assert.equal(caller.message, `connect 127.0.0.1:${first.port}: ECONNREFUSED; ${failed}`);
   });
 
   test('an address that a connect fails for at once is no reason to call back from within the constructor', () => {
