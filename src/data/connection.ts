@@ -74,6 +74,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   #reason: string | null = null;
   #discarded = 0;
   #closed = false;
+  /** Why it broke off; null: it did not. */
+  #failure: string | null = null;
 
   /**
    * Takes `fd` over, a connected socket. start() is next. `listenPort`: see admit.
@@ -278,9 +280,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     const { proxyProtocol } = this.site.service;
     if (proxyProtocol === null) return null;
     const destination = this.original ?? localAddress(this.#client.fd);
-    return destination === null
-      ? null
-      : (this.site.parts as Parts).preface(proxyProtocol, this.clientAddress, destination);
+    return (this.site.parts as Parts).preface(proxyProtocol, this.clientAddress, destination);
   }
 
   onOpen({ endpoint, address, member, early, used }: Opened): void {
@@ -585,6 +585,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     } else if (broken === 'upstream' && toldClient) {
       // What the upstream said before it left must not be overtaken by the reset: close() after SO_LINGER 0 throws away
       // what the socket has not sent yet.
+      this.#failure = reason;
       this.#beginLinger(reason);
     } else {
       this.#reset(reason);
@@ -648,6 +649,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   }
 
   #reset(reason: string): void {
+    this.#failure = reason;
     this.#client.reset();
     this.#upstream?.reset();
     this.#end('reset', reason);
@@ -674,7 +676,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.toClient.close();
     loop.timers.forget(this);
     connections.delete(this);
-    this.site.thread.onClosed();
+    this.site.thread.onClosed(this.#failure);
   }
 
   #logEnd(how: string, reason: string): void {

@@ -29,8 +29,8 @@ export interface Thread {
   readonly names: Names;
   /** null where no service asks TCP wrappers. */
   readonly admissions: Admissions | null;
-  /** Called after each connection that ends. */
-  onClosed: () => void;
+  /** Called after each connection that ends, with why it broke off; null: it ended in order. */
+  onClosed: (failure: string | null) => void;
 }
 
 /** A service as one thread serves it. */

@@ -191,6 +191,38 @@ describe('a relay', () => {
     );
   });
 
+  test('that ends in order says so, and one that breaks off says why', () => {
+    const ends: (string | null)[] = [];
+    const listen = (stage: Stage): void => {
+      stage.thread.onClosed = (failure) => ends.push(failure);
+    };
+    for (const [how, expected] of [
+      ['in order', null],
+      ['by a reset', 'upstream: recv: ECONNRESET'],
+      ['by a reset behind bytes', 'upstream: recv: ECONNRESET'],
+    ] as const) {
+      const relay = new Relay();
+      listen(relay.stage);
+      relay.play(function* () {
+        const { client, upstream } = relay;
+        if (how !== 'by a reset') upstream.send('bytes');
+        if (how === 'in order') upstream.close();
+        else upstream.reset();
+        yield* client.over();
+        client.close();
+        yield* relay.gone();
+      });
+      assert.deepEqual(ends.splice(0), [expected], how);
+    }
+
+    const nowhere = refusing();
+    const stage = new Stage({}, [[nowhere]]);
+    listen(stage);
+    const client = stage.client();
+    stage.play(client.over());
+    assert.deepEqual(ends, [`connect 127.0.0.1:${nowhere.port}: ECONNREFUSED`]);
+  });
+
   test('to the original destination resets a connection that was not redirected', () => {
     const stage = new Stage({ target: null });
     const client = stage.client();
