@@ -1,6 +1,7 @@
 import { type Cidr, NetworkSet, type UpstreamAddress } from '../address.js';
 import type { CounterRow } from '../counters.js';
 import { hostsOf, type LogLevel, type Service } from '../plan.js';
+import type { Admissions } from './admissions.js';
 import type { Connection } from './connection.js';
 import type { Loop } from './loop.js';
 import type { Names } from './names.js';
@@ -26,8 +27,10 @@ export interface Thread {
   /** All open connections. */
   readonly connections: Set<Connection>;
   readonly names: Names;
-  /** Called after each connection that ends. */
-  onClosed: () => void;
+  /** null where no service asks TCP wrappers. */
+  readonly admissions: Admissions | null;
+  /** Called after each connection that ends, with why it broke off; null: it ended in order. */
+  onClosed: (failure: string | null) => void;
 }
 
 /** A service as one thread serves it. */
@@ -58,9 +61,9 @@ export class Site {
     this.target = service.targets.length === 0 ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
   }
 
-  /** Connections to upstreams may serve one client after another: nothing said on them when they began is of one client. */
+  /** Connections to upstreams may serve one client after another: nothing of them is one client's from their beginning. */
   get shares(): boolean {
-    return this.service.proxyProtocol === null;
+    return this.service.proxyProtocol === null && !this.service.spoof;
   }
 
   get loop(): Loop {
