@@ -41,6 +41,7 @@ const sockaddr = Buffer.alloc(128);
 const length = new Uint32Array(1);
 const integer = new Int32Array(1);
 const linger = new Int32Array(2);
+const ends = new Int32Array(2);
 
 const setInteger = (fd: number, level: number, name: number, value: number): number => {
   integer[0] = value;
@@ -61,6 +62,13 @@ const readName = (call: typeof libc.getsockname, fd: number): SocketAddress | nu
 /** A TCP socket of the address's family. */
 export const tcpSocket = (ipv6: boolean): number =>
   result(libc.socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+
+/** A connection with both ends here: two connected sockets of family unix, as socketpair(2) makes them. */
+export const socketPair = (): readonly [number, number] => {
+  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  must(result(libc.socketpair(AF_UNIX, type, 0, ends)), 'socketpair');
+  return [ends[0] as number, ends[1] as number];
+};
 
 /**
  * Lets a socket have addresses that are not this host's (IP_TRANSPARENT, ip(7)): 0, or an errno negated, EPERM without
