@@ -37,6 +37,7 @@ export const relayStdio = async (plan: Plan): Promise<number> => {
   if (bridge.fault?.code === 'EPIPE') return EX.OK;
   if (bridge.fault !== null) throw new Failure(`${bridge.fault.what}: ${bridge.fault.code}`, EX.IOERR);
   if (failure === null) return EX.OK;
+  // A way that can't be opened was said by the connection, and one that broke off is news here.
   if (!said.endsWith(failure)) log('warn', `${service.name}: ${failure}`);
   return EX.UNAVAILABLE;
 };
