@@ -22,6 +22,7 @@ import {
 import type { Admissions } from './admissions.js';
 import type { Detected } from './detect.js';
 import { Endpoint } from './endpoint.js';
+import type { FtpLink, FtpRelay } from './ftp-relay.js';
 import type { HttpLink, HttpRelay } from './http-relay.js';
 import { type Runnable, SCRATCH_SIZE } from './loop.js';
 import { type Closed, type Opened, type Opener, Opening, type Way } from './opening.js';
@@ -47,7 +48,7 @@ const NOTHING = Buffer.alloc(0);
  * gets an HttpRelay, which filters both pumps and says which ways to open; everything else gets a way by the service's
  * passage for it, and is pumped. Ends of stream pass on each way for itself, and a reset passes on.
  */
-export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
+export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, Filter {
   deadline: number;
   tick = Number.POSITIVE_INFINITY;
   readonly original: OriginalDestination | null;
@@ -67,6 +68,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   /** The client's first bytes, until they say what it speaks; null from then on, and in a relay. */
   #first: Buffer | null = null;
   #http: HttpRelay | null = null;
+  #ftp: FtpRelay | null = null;
   #toUpstreamEnded = false;
   #toClientEnded = false;
   #lingering = false;
@@ -314,11 +316,26 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       toUpstream.paused = false;
       this.access('Transparent', this.#destination ?? formatAddress(address));
       if (untouched.length > 0) toUpstream.put(untouched, 0, untouched.length);
-      if (early.length > 0) toClient.put(early, 0, early.length);
+      if (this.site.service.ftp !== null) this.#followFtp(endpoint, address);
+      if (early.length > 0) {
+        if (this.#ftp === null) toClient.put(early, 0, early.length);
+        else this.#ftp.onReply(early, early.length);
+      }
     } else {
       this.#http.onOpen(early, used);
     }
     this.run();
+  }
+
+  #followFtp(upstream: Endpoint, address: SocketAddress): void {
+    const { site, clientAddress } = this;
+    const near = localAddress(this.#client.fd);
+    const local = localAddress(upstream.fd);
+    if (clientAddress === null || near === null || local === null) return;
+    const end = this.#member === null ? null : (site.service.target ?? this.#originalEnd());
+    const origin = end?.host ?? address.ip;
+    const sides = { clientFd: this.#client.fd, client: clientAddress.ip, near: near.ip, origin, local: local.ip };
+    this.#ftp = (site.parts as Parts).follow(this, { ...sides, member: this.#member });
   }
 
   onClosed({ message, unreachable, status }: Closed): void {
@@ -387,6 +404,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     const movedUp = toUpstream.moved;
     const movedDown = toClient.moved;
     this.#http?.resume();
+    this.#ftp?.resume();
     const up = toUpstream.run();
     const down = toClient.run();
     if (this.#closed || this.#opening !== null) return;
@@ -454,7 +472,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       shutdownSend(this.#client.fd);
     }
     // toClient's run may have let toUpstream go on.
-    if (up === MORE || down === MORE || http?.canResume || toUpstream.ready) this.site.loop.again(this);
+    if (up === MORE || down === MORE || http?.canResume || this.#ftp?.canResume || toUpstream.ready)
+      this.site.loop.again(this);
     if (active) this.#active();
     if (http !== null && http.headDeadline < this.deadline) {
       this.deadline = http.headDeadline;
@@ -487,6 +506,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     } else if (this.#http?.isUnanswered) {
       this.#http.giveUpAnswer(504, `The proxy did not answer within ${service.limits.idle / 1000} seconds.`);
       this.run();
+    } else if (this.#ftp?.isTransferring) {
+      // The control connection of a long transfer has nothing to say.
+      this.#active();
     } else {
       const reason = `idle for ${Math.round((loop.now - this.#lastActive) / 1000)} s`;
       // Where bytes are left behind, an end in order would say that they were all.
@@ -669,6 +691,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.#opening = null;
     if (this.#member !== null) this.#member.connections--;
     this.#member = null;
+    this.#ftp?.close();
     counters.add('open', -1);
     counters.add('bytesFromClients', this.toUpstream.moved);
     counters.add('bytesToClients', this.toClient.moved);
@@ -744,8 +767,13 @@ export const admit = (site: Site, fd: number, client: ClientAddress | null, list
   else (thread.admissions as Admissions).hold(site, fd, client, listenPort);
 };
 
-/** Takes over the connected socket of a client that is admitted. */
-export const begin = (site: Site, fd: number, client: ClientAddress | null, listenPort: number | null): void => {
+/** Takes over the connected socket of a client that is admitted; null: that failed, and it is closed. */
+export const begin = (
+  site: Site,
+  fd: number,
+  client: ClientAddress | null,
+  listenPort: number | null = null,
+): Connection | null => {
   let connection: Connection;
   try {
     connection = new Connection(site, fd, client, listenPort);
@@ -754,7 +782,8 @@ export const begin = (site: Site, fd: number, client: ClientAddress | null, list
     const from = client === null ? '-' : formatAddress(client);
     site.reporter.log('error', `${site.service.name}: client ${from}: ${error.message}`);
     closeFd(fd);
-    return;
+    return null;
   }
   connection.start();
+  return connection;
 };

@@ -5,6 +5,7 @@ import type { Handshake } from '../protocol/handshake.js';
 import { writeProxyV1, writeProxyV2 } from '../protocol/proxy-protocol.js';
 import { Socks5Handshake } from '../protocol/socks5.js';
 import { detect } from './detect.js';
+import { type FtpLink, FtpRelay, type FtpSides } from './ftp-relay.js';
 import { type HttpLink, HttpRelay } from './http-relay.js';
 
 /**
@@ -14,6 +15,8 @@ export const parts = {
   detect,
 
   relay: (link: HttpLink): HttpRelay => new HttpRelay(link),
+
+  follow: (link: FtpLink, sides: FtpSides): FtpRelay => new FtpRelay(link, sides),
 
   /** The value of Proxy-Authorization for an upstream; null where it has no credentials, or speaks SOCKS. */
   authorization: ({ scheme, credentials }: Upstream): string | null =>

@@ -17,6 +17,7 @@ const SO_REUSEADDR = 2;
 const SO_TYPE = 3;
 const SO_ERROR = 4;
 const SO_KEEPALIVE = 9;
+const SO_OOBINLINE = 10;
 const SO_LINGER = 13;
 const SO_REUSEPORT = 15;
 const SO_ACCEPTCONN = 30;
@@ -32,6 +33,7 @@ const IPV6_V6ONLY = 26;
 const SO_ORIGINAL_DST = 80;
 
 const MSG_NOSIGNAL = 0x4000;
+const SHUT_RD = 0;
 const SHUT_WR = 1;
 
 const result = (value: number): number => (value === -1 ? -libc.errno() : value);
@@ -145,6 +147,20 @@ export const prepareListener = (fd: number): void => {
 /** Has the kernel find out, in hours, whether a silent peer is still there (SO_KEEPALIVE, tcp(7)). */
 export const keepAlive = (fd: number): void => {
   setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+};
+
+/** Urgent bytes come in their place among the others (SO_OOBINLINE, socket(7)); recv skips them otherwise. */
+export const receiveUrgentInline = (fd: number): void => {
+  setInteger(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+};
+
+/**
+ * Makes a listening socket listen no more: its queue is reset, and others with SO_REUSEADDR may listen on its port
+ * although it is still open (inet_shutdown in net/ipv4/af_inet.c disconnects it, and only a listener keeps such a port to
+ * itself: inet_csk_bind_conflict in net/ipv4/inet_connection_sock.c).
+ */
+export const stopListening = (fd: number): void => {
+  libc.shutdown(fd, SHUT_RD);
 };
 
 /** Starts a connect: 0, or -EINPROGRESS while it is under way, or another errno negated (connect(2)). */

@@ -46,6 +46,8 @@ const option = (fd: number, level: number, name: number): number => {
   return value[0] as number;
 };
 
+const notRoot = process.getuid?.() === 0 ? false : 'IP_TRANSPARENT needs CAP_NET_ADMIN';
+
 const scratch = Buffer.alloc(100);
 
 /** Reads when there is something. */
@@ -58,6 +60,15 @@ const read = (fd: number): number | string => {
 };
 
 describe('sockets', () => {
+  test('are bound to the address of another host when they are transparent', { skip: notRoot }, () => {
+    for (const ip of ['192.0.2.9', '2001:db8::9']) {
+      assert.throws(() => boundSocket({ ip, port: 0 }, false), /^SystemError: bind .*: EADDRNOTAVAIL$/);
+      const fd = boundSocket({ ip, port: 0 }, false, true);
+      assert.equal(localAddress(fd)?.ip, ip);
+      closeFd(fd);
+    }
+  });
+
   test('bind, listen, connect, accept: both ends know each other, over IPv4 and IPv6', () => {
     for (const ip of ['127.0.0.1', '::1']) {
       const door = new Door(ip);
