@@ -327,6 +327,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.run();
   }
 
+  /** A client without an address, as on a socket of another family, has no use for data connections. */
   #followFtp(upstream: Endpoint, address: SocketAddress): void {
     const { site, clientAddress } = this;
     const near = localAddress(this.#client.fd);
