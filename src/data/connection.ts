@@ -307,6 +307,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     endpoint.owner = this;
     toUpstream.attach(this.#client, endpoint);
     toClient.attach(endpoint, this.#client);
+    this.#shape();
     this.#active();
     if (this.#http === null || this.#direct) {
       const untouched = this.#http === null ? (this.#first ?? NOTHING) : this.#http.release();
@@ -337,6 +338,16 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     const origin = end?.host ?? address.ip;
     const sides = { clientFd: this.#client.fd, client: clientAddress.ip, near: near.ip, origin, local: local.ip };
     this.#ftp = (site.parts as Parts).follow(this, { ...sides, member: this.#member });
+  }
+
+  #shape(): void {
+    const { loop, parts, service } = this.site;
+    const { shaping } = service;
+    if (shaping === null) return;
+    const { shaper } = parts as Parts;
+    const { toUpstream, toClient } = this;
+    if (shaping.toUpstream) toUpstream.shaper ??= shaper(shaping, loop.now, this);
+    if (shaping.toClient) toClient.shaper ??= shaper(shaping, loop.now, this);
   }
 
   onClosed({ message, unreachable, status }: Closed): void {
@@ -407,6 +418,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.#http?.resume();
     this.#ftp?.resume();
     const up = toUpstream.run();
+    // What an upstream that has failed still said is not held back: the end of the connection would overtake it.
+    if (up === FAILED) toClient.unshape();
     const down = toClient.run();
     if (this.#closed || this.#opening !== null) return;
     // Not before: the first bytes may have made it HTTP.
@@ -485,6 +498,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   onDeadline(): void {
     const { loop, service } = this.site;
     const head = this.#http?.headDeadline ?? Number.POSITIVE_INFINITY;
+    const heldUntil = Math.max(this.toUpstream.heldUntil, this.toClient.heldUntil);
     if (this.#lingering) {
       this.#finish('done');
     } else if (this.#opening !== null) {
@@ -494,6 +508,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
       // A client that waits for the server to begin, or stopped in the middle of what might have been a request.
       this.#watchUntil(loop.now + service.limits.connect);
       this.#onDetected({ kind: 'unknown' });
+    } else if (heldUntil > loop.now) {
+      // Nobody but us is slow.
+      this.#watchUntil(heldUntil);
     } else if (head <= loop.now) {
       this.#http?.refuse(408, `The request's head did not arrive within ${service.limits.head / 1000} seconds.`);
       this.#active();

@@ -1,5 +1,5 @@
 import { type End, formatEnd, type SocketAddress } from '../address.js';
-import type { Limits, Upstream } from '../plan.js';
+import type { Limits, Shaping, Upstream } from '../plan.js';
 import { basicAuthorization, ConnectHandshake } from '../protocol/connect.js';
 import type { Handshake } from '../protocol/handshake.js';
 import { writeProxyV1, writeProxyV2 } from '../protocol/proxy-protocol.js';
@@ -7,6 +7,8 @@ import { Socks5Handshake } from '../protocol/socks5.js';
 import { detect } from './detect.js';
 import { type FtpLink, FtpRelay, type FtpSides } from './ftp-relay.js';
 import { type HttpLink, HttpRelay } from './http-relay.js';
+import type { Runnable } from './loop.js';
+import { Shaper } from './shaper.js';
 
 /**
  * All that a plain relay has no use for, in one object: under inetd a relay's process does not load it.
@@ -30,6 +32,8 @@ export const parts = {
   /** The PROXY protocol's header for a connection from `source` that meant to go to `destination`. */
   preface: (version: 'v1' | 'v2', source: SocketAddress | null, destination: SocketAddress | null): Buffer =>
     version === 'v1' ? writeProxyV1(source, destination) : writeProxyV2(source, destination),
+
+  shaper: (shaping: Shaping, now: number, owner: Runnable): Shaper => new Shaper(shaping, now, owner),
 };
 
 export type Parts = typeof parts;
