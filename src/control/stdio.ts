@@ -31,7 +31,9 @@ export const relayStdio = async (plan: Plan): Promise<number> => {
     write(level, message);
   };
   const access = await openAccess(plan, log);
-  const patient = { ...service, limits: withoutHurry(service.limits) };
+  // On a terminal that ssh has, lines about what goes well are in the way.
+  const logConnections = service.logConnections && plan.logTo === 'syslog';
+  const patient = { ...service, logConnections, limits: withoutHurry(service.limits) };
   const failure = await serveAlone({ ...plan, services: [patient] }, bridge.near, loop, { log, access, closed });
   // Who reads no more has what it wants: `tproxy ... | head` is no error, nor is ssh when it ends first.
   if (bridge.fault?.code === 'EPIPE') return EX.OK;

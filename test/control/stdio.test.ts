@@ -154,7 +154,7 @@ describe('stdin and stdout', () => {
 
   test('have no limit of silence but the one that is asked for', async (t) => {
     const port = await server(t, () => {});
-    const child = start(t, '--idle', '0.3', '-t', '127.0.0.1', `${port}`);
+    const child = start(t, '--timeout', '0.3', '-t', '127.0.0.1', `${port}`);
     assert.equal(await child.exit(), 0);
   });
 
