@@ -22,6 +22,7 @@ import {
 import type { Admissions } from './admissions.js';
 import type { Detected } from './detect.js';
 import { Endpoint } from './endpoint.js';
+import type { FtpLink, FtpRelay } from './ftp-relay.js';
 import type { HttpLink, HttpRelay } from './http-relay.js';
 import { type Runnable, SCRATCH_SIZE } from './loop.js';
 import { type Closed, type Opened, type Opener, Opening, type Way } from './opening.js';
@@ -47,7 +48,7 @@ const NOTHING = Buffer.alloc(0);
  * gets an HttpRelay, which filters both pumps and says which ways to open; everything else gets a way by the service's
  * passage for it, and is pumped. Ends of stream pass on each way for itself, and a reset passes on.
  */
-export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
+export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, Filter {
   deadline: number;
   tick = Number.POSITIVE_INFINITY;
   readonly original: OriginalDestination | null;
@@ -67,6 +68,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   /** The client's first bytes, until they say what it speaks; null from then on, and in a relay. */
   #first: Buffer | null = null;
   #http: HttpRelay | null = null;
+  #ftp: FtpRelay | null = null;
   #toUpstreamEnded = false;
   #toClientEnded = false;
   #lingering = false;
@@ -306,6 +308,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     endpoint.owner = this;
     toUpstream.attach(this.#client, endpoint);
     toClient.attach(endpoint, this.#client);
+    this.#shape();
     this.#active();
     if (this.#http === null || this.#direct) {
       const untouched = this.#http === null ? (this.#first ?? NOTHING) : this.#http.release();
@@ -315,11 +318,38 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       toUpstream.paused = false;
       this.access('Transparent', this.#destination ?? formatAddress(address));
       if (untouched.length > 0) toUpstream.put(untouched, 0, untouched.length);
-      if (early.length > 0) toClient.put(early, 0, early.length);
+      if (this.site.service.ftp !== null) this.#followFtp(endpoint, address);
+      if (early.length > 0) {
+        if (this.#ftp === null) toClient.put(early, 0, early.length);
+        else this.#ftp.onReply(early, early.length);
+      }
     } else {
       this.#http.onOpen(early, used);
     }
     this.run();
+  }
+
+  /** A client without an address, as on a socket of another family, has no use for data connections. */
+  #followFtp(upstream: Endpoint, address: SocketAddress): void {
+    const { site, clientAddress } = this;
+    const near = localAddress(this.#client.fd);
+    const local = localAddress(upstream.fd);
+    if (clientAddress === null || near === null || local === null) return;
+    const to = site.service.targets[0]?.to ?? this.#originalEnd();
+    // What an upstream connects to, or ourselves.
+    const origin = this.#member === null || to === null || isUnix(to) ? address.ip : to.host;
+    const sides = { clientFd: this.#client.fd, client: clientAddress.ip, near: near.ip, origin, local: local.ip };
+    this.#ftp = (site.parts as Parts).follow(this, { ...sides, member: this.#member });
+  }
+
+  #shape(): void {
+    const { loop, parts, service } = this.site;
+    const { shaping } = service;
+    if (shaping === null) return;
+    const { shaper } = parts as Parts;
+    const { toUpstream, toClient } = this;
+    if (shaping.toUpstream) toUpstream.shaper ??= shaper(shaping, loop.now, this);
+    if (shaping.toClient) toClient.shaper ??= shaper(shaping, loop.now, this);
   }
 
   onClosed({ message, unreachable, status }: Closed): void {
@@ -388,7 +418,10 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     const movedUp = toUpstream.moved;
     const movedDown = toClient.moved;
     this.#http?.resume();
+    this.#ftp?.resume();
     const up = toUpstream.run();
+    // What an upstream that has failed still said is not held back: the end of the connection would overtake it.
+    if (up === FAILED) toClient.unshape();
     const down = toClient.run();
     if (this.#closed || this.#opening !== null) return;
     // Not before: the first bytes may have made it HTTP.
@@ -455,7 +488,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       shutdownSend(this.#client.fd);
     }
     // toClient's run may have let toUpstream go on.
-    if (up === MORE || down === MORE || http?.canResume || toUpstream.ready) this.site.loop.again(this);
+    if (up === MORE || down === MORE || http?.canResume || this.#ftp?.canResume || toUpstream.ready)
+      this.site.loop.again(this);
     if (active) this.#active();
     if (http !== null && http.headDeadline < this.deadline) {
       this.deadline = http.headDeadline;
@@ -466,6 +500,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   onDeadline(): void {
     const { loop, service } = this.site;
     const head = this.#http?.headDeadline ?? Number.POSITIVE_INFINITY;
+    const heldUntil = Math.max(this.toUpstream.heldUntil, this.toClient.heldUntil);
     if (this.#lingering) {
       this.#finish('done');
     } else if (this.#opening !== null) {
@@ -475,6 +510,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       // A client that waits for the server to begin, or stopped in the middle of what might have been a request.
       this.#watchUntil(loop.now + service.limits.connect);
       this.#onDetected({ kind: 'unknown' });
+    } else if (heldUntil > loop.now) {
+      // Nobody but us is slow.
+      this.#watchUntil(heldUntil);
     } else if (head <= loop.now) {
       this.#http?.refuse(408, `The request's head did not arrive within ${service.limits.head / 1000} seconds.`);
       this.#active();
@@ -488,6 +526,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     } else if (this.#http?.isUnanswered) {
       this.#http.giveUpAnswer(504, `The proxy did not answer within ${service.limits.idle / 1000} seconds.`);
       this.run();
+    } else if (this.#ftp?.isTransferring) {
+      // The control connection of a long transfer has nothing to say.
+      this.#active();
     } else {
       const reason = `idle for ${Math.round((loop.now - this.#lastActive) / 1000)} s`;
       // Where bytes are left behind, an end in order would say that they were all.
@@ -670,6 +711,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.#opening = null;
     if (this.#member !== null) this.#member.connections--;
     this.#member = null;
+    this.#ftp?.close();
     counters.add('open', -1);
     counters.add('bytesFromClients', this.toUpstream.moved);
     counters.add('bytesToClients', this.toClient.moved);
@@ -745,8 +787,13 @@ export const admit = (site: Site, fd: number, client: ClientAddress | null, list
   else (thread.admissions as Admissions).hold(site, fd, client, listenPort);
 };
 
-/** Takes over the connected socket of a client that is admitted. */
-export const begin = (site: Site, fd: number, client: ClientAddress | null, listenPort: number | null): void => {
+/** Takes over the connected socket of a client that is admitted; null: that failed, and it is closed. */
+export const begin = (
+  site: Site,
+  fd: number,
+  client: ClientAddress | null,
+  listenPort: number | null = null,
+): Connection | null => {
   let connection: Connection;
   try {
     connection = new Connection(site, fd, client, listenPort);
@@ -755,7 +802,8 @@ export const begin = (site: Site, fd: number, client: ClientAddress | null, list
     const from = client === null ? '-' : formatAddress(client);
     site.reporter.log('error', `${site.service.name}: client ${from}: ${error.message}`);
     closeFd(fd);
-    return;
+    return null;
   }
   connection.start();
+  return connection;
 };

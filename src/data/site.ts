@@ -23,7 +23,7 @@ export interface Reporter {
 export interface Thread {
   readonly loop: Loop;
   readonly reporter: Reporter;
-  readonly counters: CounterRow;
+  readonly counters: Pick<CounterRow, 'add'>;
   /** All open connections. */
   readonly connections: Set<Connection>;
   readonly names: Names;
@@ -41,7 +41,10 @@ export class Site {
   /** A relay's fixed target. */
   readonly target: Host | null;
 
-  /** `addresses` by host of hostsOf(service). `seed`: see Host. */
+  /**
+   * `addresses` by host of hostsOf(service). `seed`: see Host. `members`: those of another site, for the service's
+   * upstreams; what is known of them is shared then.
+   */
   constructor(
     readonly index: number,
     readonly service: Service,
@@ -50,14 +53,16 @@ export class Site {
     readonly parts: Parts | null,
     addresses: readonly (readonly UpstreamAddress[])[],
     seed: number,
+    members?: readonly Member[],
   ) {
     const allow = service.access[0]?.allow;
     this.acl = allow === undefined || allow === null ? null : new NetworkSet(allow as Cidr[]);
     this.trusted = new NetworkSet(service.http.trust);
-    const members = service.upstreams.map(
-      (upstream, i) => new Member(upstream, parts?.authorization(upstream) ?? null, addresses[i] ?? [], seed),
-    );
-    this.pool = new Pool(service, members, seed);
+    const own = (): Member[] =>
+      service.upstreams.map(
+        (upstream, i) => new Member(upstream, parts?.authorization(upstream) ?? null, addresses[i] ?? [], seed),
+      );
+    this.pool = new Pool(service, members ?? own(), seed);
     this.target = service.targets.length === 0 ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
   }
 
