@@ -40,9 +40,12 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
 
   const messages: [LogLevel, string][] = [];
   let lines = '';
-  const entries = new AccessEntries((more) => {
-    lines += more;
-  });
+  const access =
+    plan.accessLog === null
+      ? null
+      : new AccessEntries(plan.accessLog.format, (more) => {
+          lines += more;
+        });
   const most = LOG_LEVELS.indexOf(plan.logLevel);
   const loop = new Loop(PIPES);
   /** Questions for TCP wrappers: none, or the one about this client. */
@@ -56,10 +59,11 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
         if (log === null) messages.push([level, message]);
         else log.write(level, message);
       },
-      access: plan.accessLog === null ? null : (entry) => entries.add(entry),
+      access,
       unreachable: () => {},
     },
-    counters: new CounterRow(allocateCounters(1), 0),
+    countersOf: () => new CounterRow(allocateCounters(1), 0),
+    several: false,
     connections: new Set(),
     names: new Names(() => {}),
     admissions: asking === null ? null : new asking.Admissions(loop, (id) => asked.push(id)),
@@ -78,7 +82,7 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     thread.admissions?.answer(id, refusal);
   }
   if (thread.connections.size > 0) loop.run();
-  entries.flush();
+  access?.flush();
 
   if (lines !== '' && plan.accessLog !== null) {
     const { AccessLog } = await import('./access-log.js');

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { allocateCounters, total } from '../counters.js';
+import { Counters, type Slot } from '../counters.js';
 import { EX } from '../failure.js';
 import type { Report } from '../messages.js';
 import { allocateOwnSockets } from '../own-sockets.js';
@@ -50,7 +50,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   }
   checkWorkersLoadable();
 
-  const counters = allocateCounters(workerCount);
+  const counters = new Counters(workerCount);
   const server = new Server(plan, log, accessLog, counters, hosts, wrappers);
   await server.startWorkers(listening, budget);
   handleSignals(server);
@@ -71,7 +71,7 @@ class Server {
   readonly #plan: Plan;
   readonly #log: Log;
   readonly #accessLog: AccessLog | null;
-  readonly #counters: SharedArrayBuffer;
+  readonly #counters: Counters;
   readonly #workers: Workers;
   readonly #hosts: Hosts;
   readonly #names = new NameCache();
@@ -87,7 +87,7 @@ class Server {
     plan: Plan,
     log: Log,
     accessLog: AccessLog | null,
-    counters: SharedArrayBuffer,
+    counters: Counters,
     hosts: Hosts,
     wrappers: TcpWrappers | null,
   ) {
@@ -108,6 +108,7 @@ class Server {
 
   async startWorkers({ handles }: Listening, budget: Budget): Promise<void> {
     const ownSockets = allocateOwnSockets();
+    const counters = this.#plan.services.map((_, id) => this.#counters.add(id));
     await Promise.all(
       handles.map((listeners, index) =>
         this.#workers.start({
@@ -117,14 +118,14 @@ class Server {
           addresses: this.#hosts.addresses,
           maxConnections: budget.connections,
           maxPipes: budget.pipes,
-          counters: this.#counters,
+          counters,
           ownSockets,
         }),
       ),
     );
     // Not unref'ed: this timer is what keeps the main thread's event loop alive.
     setInterval(() => {
-      const accepted = total(this.#counters, 'accepted');
+      const accepted = this.#counters.total('accepted');
       if (accepted > this.#acceptedThen) void this.#resolveAgain();
       this.#acceptedThen = accepted;
     }, RESOLVE_INTERVAL);
@@ -147,7 +148,7 @@ class Server {
   }
 
   dump(): void {
-    const sum = (slot: Parameters<typeof total>[1]): number => total(this.#counters, slot);
+    const sum = (slot: Slot): number => this.#counters.total(slot);
     this.#log.write(
       'info',
       `SIGUSR2: ${sum('open')} connections open, ${sum('accepted')} accepted, ${sum('refused')} refused`,
@@ -162,8 +163,8 @@ class Server {
     let accepted = 0;
     const check = setInterval(
       () => {
-        const now = total(this.#counters, 'accepted');
-        if (now !== accepted || this.#undecided > 0 || total(this.#counters, 'open') > 0) {
+        const now = this.#counters.total('accepted');
+        if (now !== accepted || this.#undecided > 0 || this.#counters.total('open') > 0) {
           accepted = now;
           idleSince = Date.now();
         } else if (Date.now() - idleSince >= exitIdle) {
