@@ -725,10 +725,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   }
 
   #visit(): Visit {
-    const local = this.#entrance === null ? localAddress(this.#client.fd) : null;
     return {
       client: this.clientAddress?.ip ?? null,
-      entrance: this.#entrance ?? (local === null ? null : { host: local.ip, port: local.port }),
+      entrance: this.#entrance ?? entranceOf(this.#client.fd),
       target: endOf(this.site.service, this.#originalEnd()),
       fromClient: this.toUpstream.moved,
       toClient: this.toClient.moved,
@@ -761,6 +760,12 @@ const isOwn = (site: Site, fd: number, client: ClientAddress | null): boolean =>
 const endOf = ({ targets, upstreams }: Service, original: End | null): HostPort | UnixAddress | null =>
   targets[0]?.to ?? original ?? upstreams[0] ?? null;
 
+/** Of a socket, where the plan does not say. */
+const entranceOf = (fd: number): Entrance | null => {
+  const local = localAddress(fd);
+  return local === null ? null : { host: local.ip, port: local.port };
+};
+
 /** How a message without it begins, where there are several services. */
 const prefix = ({ thread, service }: Site): string => (thread.several ? `${service.name}: ` : '');
 
@@ -788,10 +793,11 @@ interface Refused {
 /** Closes an accepted connection with a reset. */
 export const refuse = ({ site, fd, client, entrance, by, event, why }: Refused): void => {
   const { access } = site.reporter;
+  const visit = unopened(site, client, entrance ?? entranceOf(fd));
   site.counters.add('refused', 1);
   site.reporter.log('warn', `${site.service.name}: ${why}`);
-  if (by !== null) access?.refused(by, event, unopened(site, client, entrance));
-  else access?.event(event, unopened(site, client, entrance));
+  if (by !== null) access?.refused(by, event, visit);
+  else access?.event(event, visit);
   resetOnClose(fd);
   closeFd(fd);
 };
