@@ -15,6 +15,7 @@ import { removePidFile, writePidFile } from './pid-file.js';
 import { capabilityFor, dropPrivileges, findUser } from './privileges.js';
 import { startProbes } from './probes.js';
 import { handleSignals } from './signals.js';
+import { StatusReports } from './status-reports.js';
 import { TcpWrappers } from './tcp-wrappers.js';
 import { checkWorkersLoadable, Workers } from './workers.js';
 
@@ -53,6 +54,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   const counters = new Counters(workerCount);
   const server = new Server(plan, log, accessLog, counters, hosts, wrappers);
   await server.startWorkers(listening, budget);
+  server.report();
   handleSignals(server);
   process.on('uncaughtException', (error) => server.onDefect(error));
   for (const name of listening.names) log.write('info', `listening on ${name}`);
@@ -73,6 +75,7 @@ class Server {
   readonly #accessLog: AccessLog | null;
   readonly #counters: Counters;
   readonly #workers: Workers;
+  readonly #reports: StatusReports;
   readonly #hosts: Hosts;
   readonly #names = new NameCache();
   readonly #wrappers: TcpWrappers | null;
@@ -101,6 +104,13 @@ class Server {
       onReport: (report, worker) => this.#onReport(report, worker),
       onDeath: (reason) => this.#onDeath(reason),
     });
+    const startedAt = performance.now();
+    this.#reports = new StatusReports(log, () => ({
+      services: plan.services.map((service, id) => ({ id, service })),
+      counters,
+      uptime: performance.now() - startedAt,
+      reloads: 0,
+    }));
     this.ended = new Promise((settle) => {
       this.#end = settle;
     });
@@ -134,6 +144,11 @@ class Server {
       addressesOf: (service, upstream) => this.#hosts.addresses[service]?.[upstream] ?? [],
       onHealth: (service, upstream, up) => this.#workers.tell({ kind: 'health', service, upstream, up }),
     });
+  }
+
+  /** Begins to tell how it goes. */
+  report(): void {
+    this.#reports.begin(this.#plan);
   }
 
   stop(signal: string): void {
@@ -234,6 +249,7 @@ class Server {
   async #shutDown(code: number): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
+    this.#reports.end();
     await this.#workers.stop();
     if (this.#plan.pidFile !== null) removePidFile(this.#plan.pidFile);
     this.#end(code);
