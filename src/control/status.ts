@@ -1,5 +1,5 @@
 import { closeSync, openSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
-import type { Counters, Slot } from '../counters.js';
+import type { Counters } from '../counters.js';
 import { isUnix, type Service, type StatusSettings } from '../plan.js';
 
 /** The program at a moment: its services, by what their counters know them by. */
@@ -21,22 +21,32 @@ const kindOf = ({ protocol, listen }: Service): 'tcp' | 'udp' | 'unix' =>
  * totals have what services did that are gone by now, which the sums by kind have not.
  */
 export const statusOf = ({ services, counters, uptime, reloads }: Running, now: Date) => {
-  const kinds = services.map(({ id, service }) => [id, kindOf(service)] as const);
-  const sum = (slot: Slot, of: string): number =>
-    kinds.reduce((total, [id, kind]) => (kind === of ? total + counters.of(id, slot) : total), 0);
+  const rules = services.map(({ id, service: { name } }) => ({
+    name,
+    connections_active: counters.of(id, 'open'),
+    connections_total: counters.of(id, 'accepted'),
+    bytes_in: counters.of(id, 'bytesFromClients'),
+    bytes_out: counters.of(id, 'bytesToClients'),
+    errors_accept: counters.of(id, 'acceptErrors'),
+    errors_connect: counters.of(id, 'connectErrors'),
+    denied: counters.of(id, 'refused'),
+  }));
+  const kinds = services.map(({ service }) => kindOf(service));
+  const sum = (what: 'connections_active' | 'connections_total', of: string): number =>
+    rules.reduce((total, rule, i) => (kinds[i] === of ? total + rule[what] : total), 0);
   return {
     timestamp: `${now.toISOString().slice(0, 19)}Z`,
     uptime_seconds: Math.floor(uptime / 1000),
     config_reloads: reloads,
     connections: {
       active: counters.total('open'),
-      active_tcp: sum('open', 'tcp'),
-      active_udp: sum('open', 'udp'),
-      active_unix: sum('open', 'unix'),
+      active_tcp: sum('connections_active', 'tcp'),
+      active_udp: sum('connections_active', 'udp'),
+      active_unix: sum('connections_active', 'unix'),
       total: counters.total('accepted'),
-      total_tcp: sum('accepted', 'tcp'),
-      total_udp: sum('accepted', 'udp'),
-      total_unix: sum('accepted', 'unix'),
+      total_tcp: sum('connections_total', 'tcp'),
+      total_udp: sum('connections_total', 'udp'),
+      total_unix: sum('connections_total', 'unix'),
     },
     traffic: {
       bytes_in: counters.total('bytesFromClients'),
@@ -48,16 +58,7 @@ export const statusOf = ({ services, counters, uptime, reloads }: Running, now: 
       denied: counters.total('refused'),
     },
     servers: services.reduce((count, { service }) => count + service.listen.length, 0),
-    rules: services.map(({ id, service: { name } }) => ({
-      name,
-      connections_active: counters.of(id, 'open'),
-      connections_total: counters.of(id, 'accepted'),
-      bytes_in: counters.of(id, 'bytesFromClients'),
-      bytes_out: counters.of(id, 'bytesToClients'),
-      errors_accept: counters.of(id, 'acceptErrors'),
-      errors_connect: counters.of(id, 'connectErrors'),
-      denied: counters.of(id, 'refused'),
-    })),
+    rules,
   };
 };
 
