@@ -6,6 +6,8 @@ export interface ListenerHandle {
   /** Index into Plan.services. */
   readonly service: number;
   readonly fd: number;
+  /** What the plan has for its address; null: the socket's own is its name. */
+  readonly host: string | null;
 }
 
 /** What a worker is started with. */
@@ -21,7 +23,8 @@ export interface WorkerStart {
   readonly maxConnections: number;
   /** Pipes that this worker may have open. */
   readonly maxPipes: number;
-  readonly counters: SharedArrayBuffer;
+  /** By service. */
+  readonly counters: readonly SharedArrayBuffer[];
   /** See OwnSockets. */
   readonly ownSockets: SharedArrayBuffer;
 }

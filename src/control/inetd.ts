@@ -77,11 +77,12 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
   adoptFd(fd);
   keepStrayBytesOff(fd);
 
-  const entries = new AccessEntries((lines) => owner.access(lines));
+  const access =
+    plan.accessLog === null ? null : new AccessEntries(plan.accessLog.format, (lines) => owner.access(lines));
   const most = LOG_LEVELS.indexOf(plan.logLevel);
   /** Questions for TCP wrappers: none, or the one about this client. */
   const asked: number[] = [];
-  loop.onTurnEnd(() => entries.flush());
+  loop.onTurnEnd(() => access?.flush());
   let failure: string | null = 'the connection was refused';
   const thread: Thread = {
     loop,
@@ -90,10 +91,11 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
       log: (level, message) => {
         if (LOG_LEVELS.indexOf(level) <= most) owner.log(level, message);
       },
-      access: plan.accessLog === null ? null : (entry) => entries.add(entry),
+      access,
       unreachable: () => {},
     },
-    counters: new CounterRow(allocateCounters(1), 0),
+    countersOf: () => new CounterRow(allocateCounters(1), 0),
+    several: false,
     connections: new Set(),
     names: new Names(() => {}),
     admissions: asking === null ? null : new asking.Admissions(loop, (id) => asked.push(id)),
@@ -118,7 +120,7 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
     thread.admissions?.answer(id, refusal);
   }
   if (thread.connections.size > 0) loop.run();
-  entries.flush();
+  access?.flush();
   return failure;
 };
 

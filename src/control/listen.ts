@@ -38,7 +38,7 @@ export const openListeners = async (plan: Plan, workers: number): Promise<Listen
         const address: ListenAddress = { ip, port };
         try {
           const fds = openShared(address, workers, intercept === 'tproxy');
-          for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd });
+          for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd, host });
           names.push(formatAddress(address));
         } catch (error) {
           // A kernel without IPv6 still has every IPv4 address.
@@ -62,7 +62,7 @@ export const adoptListeners = (plan: Plan, fds: readonly number[], workers: numb
     if (plan.services[0]?.intercept === 'tproxy') makeTransparent(fd);
   }
   // All of them belong to the one service that a command line makes.
-  const shared = fds.map((fd) => ({ service: 0, fd }));
+  const shared = fds.map((fd) => ({ service: 0, fd, host: null }));
   const names = fds.map((fd) => {
     const address = localAddress(fd);
     return address === null ? `fd ${fd}` : formatAddress(address);

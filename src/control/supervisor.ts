@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { allocateCounters, total } from '../counters.js';
+import { Counters, type Slot } from '../counters.js';
 import { EX } from '../failure.js';
 import type { Report } from '../messages.js';
 import { allocateOwnSockets } from '../own-sockets.js';
@@ -15,6 +15,7 @@ import { removePidFile, writePidFile } from './pid-file.js';
 import { capabilityFor, dropPrivileges, findUser } from './privileges.js';
 import { startProbes } from './probes.js';
 import { handleSignals } from './signals.js';
+import { StatusReports } from './status-reports.js';
 import { TcpWrappers } from './tcp-wrappers.js';
 import { checkWorkersLoadable, Workers } from './workers.js';
 
@@ -50,9 +51,10 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   }
   checkWorkersLoadable();
 
-  const counters = allocateCounters(workerCount);
+  const counters = new Counters(workerCount);
   const server = new Server(plan, log, accessLog, counters, hosts, wrappers);
   await server.startWorkers(listening, budget);
+  server.report();
   handleSignals(server);
   process.on('uncaughtException', (error) => server.onDefect(error));
   for (const name of listening.names) log.write('info', `listening on ${name}`);
@@ -71,8 +73,9 @@ class Server {
   readonly #plan: Plan;
   readonly #log: Log;
   readonly #accessLog: AccessLog | null;
-  readonly #counters: SharedArrayBuffer;
+  readonly #counters: Counters;
   readonly #workers: Workers;
+  readonly #reports: StatusReports;
   readonly #hosts: Hosts;
   readonly #names = new NameCache();
   readonly #wrappers: TcpWrappers | null;
@@ -87,7 +90,7 @@ class Server {
     plan: Plan,
     log: Log,
     accessLog: AccessLog | null,
-    counters: SharedArrayBuffer,
+    counters: Counters,
     hosts: Hosts,
     wrappers: TcpWrappers | null,
   ) {
@@ -101,6 +104,13 @@ class Server {
       onReport: (report, worker) => this.#onReport(report, worker),
       onDeath: (reason) => this.#onDeath(reason),
     });
+    const startedAt = performance.now();
+    this.#reports = new StatusReports(log, () => ({
+      services: plan.services.map((service, id) => ({ id, service })),
+      counters,
+      uptime: performance.now() - startedAt,
+      reloads: 0,
+    }));
     this.ended = new Promise((settle) => {
       this.#end = settle;
     });
@@ -108,6 +118,7 @@ class Server {
 
   async startWorkers({ handles }: Listening, budget: Budget): Promise<void> {
     const ownSockets = allocateOwnSockets();
+    const counters = this.#plan.services.map((_, id) => this.#counters.add(id));
     await Promise.all(
       handles.map((listeners, index) =>
         this.#workers.start({
@@ -117,14 +128,14 @@ class Server {
           addresses: this.#hosts.addresses,
           maxConnections: budget.connections,
           maxPipes: budget.pipes,
-          counters: this.#counters,
+          counters,
           ownSockets,
         }),
       ),
     );
     // Not unref'ed: this timer is what keeps the main thread's event loop alive.
     setInterval(() => {
-      const accepted = total(this.#counters, 'accepted');
+      const accepted = this.#counters.total('accepted');
       if (accepted > this.#acceptedThen) void this.#resolveAgain();
       this.#acceptedThen = accepted;
     }, RESOLVE_INTERVAL);
@@ -133,6 +144,11 @@ class Server {
       addressesOf: (service, upstream) => this.#hosts.addresses[service]?.[upstream] ?? [],
       onHealth: (service, upstream, up) => this.#workers.tell({ kind: 'health', service, upstream, up }),
     });
+  }
+
+  /** Begins to tell how it goes. */
+  report(): void {
+    this.#reports.begin(this.#plan);
   }
 
   stop(signal: string): void {
@@ -147,7 +163,7 @@ class Server {
   }
 
   dump(): void {
-    const sum = (slot: Parameters<typeof total>[1]): number => total(this.#counters, slot);
+    const sum = (slot: Slot): number => this.#counters.total(slot);
     this.#log.write(
       'info',
       `SIGUSR2: ${sum('open')} connections open, ${sum('accepted')} accepted, ${sum('refused')} refused`,
@@ -162,8 +178,8 @@ class Server {
     let accepted = 0;
     const check = setInterval(
       () => {
-        const now = total(this.#counters, 'accepted');
-        if (now !== accepted || this.#undecided > 0 || total(this.#counters, 'open') > 0) {
+        const now = this.#counters.total('accepted');
+        if (now !== accepted || this.#undecided > 0 || this.#counters.total('open') > 0) {
           accepted = now;
           idleSince = Date.now();
         } else if (Date.now() - idleSince >= exitIdle) {
@@ -233,6 +249,7 @@ class Server {
   async #shutDown(code: number): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
+    this.#reports.end();
     await this.#workers.stop();
     if (this.#plan.pidFile !== null) removePidFile(this.#plan.pidFile);
     this.#end(code);

@@ -217,7 +217,7 @@ export class FtpRelay implements FtpEnds, Timed {
       },
       [{ ip: client, port }],
       [],
-      { add: (slot, amount) => thread.counters.add(SWAPPED[slot] ?? slot, amount) },
+      { add: (slot, amount) => site.counters.add(SWAPPED[slot] ?? slot, amount) },
     );
     return this.#listen({ ip: local, port: 0, transparent: service.spoof }, origin, data);
   }
@@ -227,14 +227,14 @@ export class FtpRelay implements FtpEnds, Timed {
     more: Partial<Service>,
     addresses: readonly SocketAddress[],
     members: readonly Member[],
-    counters = this.#link.site.thread.counters,
+    counters = this.#link.site.counters,
   ): Site {
     const { service, index, thread, parts } = this.#link.site;
     const data = { ...service, name: `${service.name}, FTP data`, ftp: null, access: [], tcpWrappers: null, ...more };
     // The name of the service's host is not to be looked up anew because a data connection was refused.
     const reporter = { ...thread.reporter, unreachable: () => {} };
     const all = [...members.map(() => []), addresses];
-    return new Site(index, data, { ...thread, reporter, counters }, parts, all, 0, members);
+    return new Site(index, data, { ...thread, reporter, countersOf: () => counters }, parts, all, 0, members);
   }
 
   /** Listens for one connection `from` there, which `data` serves. */

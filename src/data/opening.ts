@@ -2,6 +2,7 @@ import { type End, formatAddress, formatEnd, type SocketAddress } from '../addre
 import type { Handshake } from '../protocol/handshake.js';
 import { E, errnoName, type SystemError } from '../sys/errno.js';
 import { receive, transmit } from '../sys/socket.js';
+import type { AccessEvent } from './access-entries.js';
 import { Dial, type Dialer } from './dial.js';
 import type { Endpoint } from './endpoint.js';
 import { type Runnable, SCRATCH_SIZE } from './loop.js';
@@ -44,6 +45,8 @@ export interface Closed {
   readonly unreachable: boolean;
   /** For a client that speaks HTTP. */
   readonly status: number;
+  /** What could not be had, for the access log. */
+  readonly event: AccessEvent;
 }
 
 /** Who waits for a way. One of the two is called, once, and never from within the constructor. */
@@ -53,6 +56,14 @@ export interface Opener {
 }
 
 const NOTHING = Buffer.alloc(0);
+
+/** The local address is taken, and made possible, between socket(2) and connect(2). */
+const eventOf = ({ syscall }: SystemError): AccessEvent =>
+  syscall === 'socket'
+    ? 'local-socket-failed -'
+    : syscall === 'bind' || syscall.startsWith('setsockopt')
+      ? 'local-bind-failed -'
+      : 'local-connect-failed -';
 
 /** Opens a way: the first upstream that can be connected to, and what has to be said with it. */
 export class Opening implements Dialer, Runnable, Timed {
@@ -173,7 +184,7 @@ export class Opening implements Dialer, Runnable, Timed {
     }
     this.cancel();
     const status = error.errno === E.TIMEDOUT ? 504 : 502;
-    this.#opener.onClosed({ message, unreachable: true, status });
+    this.#opener.onClosed({ message, unreachable: true, status, event: eventOf(error) });
   }
 
   onDeadline(): void {
@@ -239,6 +250,6 @@ export class Opening implements Dialer, Runnable, Timed {
     const to = tunnel === null ? '' : ` for ${formatEnd(tunnel)}`;
     const message = `upstream ${formatAddress(this.#address as SocketAddress)}${to}: ${why}`;
     this.cancel();
-    this.#opener.onClosed({ message, unreachable: false, status });
+    this.#opener.onClosed({ message, unreachable: false, status, event: 'local-connect-failed -' });
   }
 }

@@ -1,6 +1,8 @@
-import { type Cidr, NetworkSet, type UpstreamAddress } from '../address.js';
+import { NetworkSet, type UpstreamAddress } from '../address.js';
 import type { CounterRow } from '../counters.js';
 import { hostsOf, type LogLevel, type Service } from '../plan.js';
+import type { AccessEntries } from './access-entries.js';
+import { type Acl, compileAcl } from './acl.js';
 import type { Admissions } from './admissions.js';
 import type { Connection } from './connection.js';
 import type { Loop } from './loop.js';
@@ -13,8 +15,8 @@ export interface Reporter {
   /** Debug messages are wanted; they are not worth making otherwise. */
   readonly verbose: boolean;
   log(level: LogLevel, message: string): void;
-  /** One entry of the access log, without its time; null where there is no such log. */
-  readonly access: ((entry: string) => void) | null;
+  /** null where there is no access log. */
+  readonly access: AccessEntries | null;
   /** Every address of one of the service's hosts failed. */
   unreachable(service: number): void;
 }
@@ -23,7 +25,10 @@ export interface Reporter {
 export interface Thread {
   readonly loop: Loop;
   readonly reporter: Reporter;
-  readonly counters: Pick<CounterRow, 'add'>;
+  /** This thread's row of a service's counters. */
+  readonly countersOf: (service: number) => Pick<CounterRow, 'add'>;
+  /** Messages begin with their service's name, as there is more than one. */
+  readonly several: boolean;
   /** All open connections. */
   readonly connections: Set<Connection>;
   readonly names: Names;
@@ -35,7 +40,9 @@ export interface Thread {
 
 /** A service as one thread serves it. */
 export class Site {
-  readonly acl: NetworkSet | null;
+  /** null: all may connect. */
+  readonly acl: Acl | null;
+  readonly counters: Pick<CounterRow, 'add'>;
   readonly trusted: NetworkSet;
   readonly pool: Pool;
   /** A relay's fixed target. */
@@ -55,8 +62,8 @@ export class Site {
     seed: number,
     members?: readonly Member[],
   ) {
-    const allow = service.access[0]?.allow;
-    this.acl = allow === undefined || allow === null ? null : new NetworkSet(allow as Cidr[]);
+    this.acl = compileAcl(service.access);
+    this.counters = thread.countersOf(index);
     this.trusted = new NetworkSet(service.http.trust);
     const own = (): Member[] =>
       service.upstreams.map(

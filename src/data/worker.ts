@@ -24,8 +24,10 @@ const report = (message: Report): void => port.postMessage(message);
 const most = LOG_LEVELS.indexOf(start.plan.logLevel);
 
 const loop = new Loop(start.maxPipes, new OwnSockets(start.ownSockets));
-const entries = new AccessEntries((lines) => report({ kind: 'access', lines }));
-loop.onTurnEnd(() => entries.flush());
+const { accessLog } = start.plan;
+const access =
+  accessLog === null ? null : new AccessEntries(accessLog.format, (lines) => report({ kind: 'access', lines }));
+if (access !== null) loop.onTurnEnd(() => access.flush());
 let listeners: readonly Listener[] = [];
 const thread: Thread = {
   loop,
@@ -34,10 +36,11 @@ const thread: Thread = {
     log: (level: LogLevel, message: string) => {
       if (LOG_LEVELS.indexOf(level) <= most) report({ kind: 'log', level, message });
     },
-    access: start.plan.accessLog === null ? null : (entry) => entries.add(entry),
+    access,
     unreachable: (service) => report({ kind: 'unreachable', service }),
   },
-  counters: new CounterRow(start.counters, start.index),
+  countersOf: (service) => new CounterRow(start.counters[service] as SharedArrayBuffer, start.index),
+  several: start.plan.services.length > 1,
   connections: new Set(),
   names: new Names((name) => report({ kind: 'resolve', name })),
   admissions: start.plan.services.some(({ tcpWrappers }) => tcpWrappers !== null)
@@ -51,7 +54,9 @@ const sites = start.plan.services.map(
   (service, i) =>
     new Site(i, service, thread, isPlainRelay(service) ? null : parts, start.addresses[i] ?? [], start.index),
 );
-listeners = start.listeners.map(({ service, fd }) => new Listener(sites[service] as Site, fd, start.maxConnections));
+listeners = start.listeners.map(
+  ({ service, fd, host }) => new Listener(sites[service] as Site, fd, start.maxConnections, host),
+);
 
 const obey = (command: Command): void => {
   switch (command.kind) {
@@ -89,6 +94,7 @@ loop.add(start.wakeFd, EPOLLIN | EPOLLET, {
 });
 report({ kind: 'ready' });
 loop.run();
-entries.flush();
+for (const connection of thread.connections) connection.stop();
+access?.flush();
 // The control plane waits for this thread to end, and an open port would keep it.
 port.close();

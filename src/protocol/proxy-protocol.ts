@@ -1,5 +1,5 @@
-import { isIPv6, type SocketAddress } from '../address.js';
-import { addressBytes, hexGroups } from './address-bytes.js';
+import { hexGroups, isIPv6, type SocketAddress } from '../address.js';
+import { addressBytes } from './address-bytes.js';
 
 /**
  * The header before a connection's first byte that tells the upstream whose connection it is: the client and the

@@ -5,6 +5,7 @@
 import { readdirSync } from 'node:fs';
 import type { SocketAddress } from '../../src/address.js';
 import { allocateCounters, CounterRow } from '../../src/counters.js';
+import { AccessEntries } from '../../src/data/access-entries.js';
 import { Admissions } from '../../src/data/admissions.js';
 import { admit, Connection } from '../../src/data/connection.js';
 import { Loop } from '../../src/data/loop.js';
@@ -12,6 +13,7 @@ import { Names } from '../../src/data/names.js';
 import { parts } from '../../src/data/parts.js';
 import { Site, type Thread } from '../../src/data/site.js';
 import {
+  type AccessLogSettings,
   DEFAULT_LIMITS,
   DEFAULT_SERVICE,
   type HttpSettings,
@@ -287,7 +289,8 @@ export class Stage {
   readonly loop = new CountingLoop(64);
   readonly connections = new Set<Connection>();
   readonly logs: [LogLevel, string][] = [];
-  readonly entries: string[] = [];
+  readonly #entries: string[] = [];
+  readonly #access: AccessEntries;
   /** Names whose addresses were asked for. */
   readonly asked: string[] = [];
   /** What TCP wrappers were asked. */
@@ -300,17 +303,24 @@ export class Stage {
   readonly site: Site;
 
   /** `addresses` by host of the service; `upstream` is the address of the first, and of every other host, by default. */
-  constructor(settings: Settings = {}, addresses?: readonly (readonly SocketAddress[])[], verbose = true) {
+  constructor(
+    settings: Settings = {},
+    addresses?: readonly (readonly SocketAddress[])[],
+    verbose = true,
+    format: AccessLogSettings['format'] = 'transproxy',
+  ) {
     const service = serviceOf(settings);
+    this.#access = new AccessEntries(format, (lines) => this.#entries.push(...lines.split('\n').slice(0, -1)));
     this.thread = {
       loop: this.loop,
       reporter: {
         verbose,
         log: (level, message) => this.logs.push([level, message]),
-        access: (entry) => this.entries.push(entry),
+        access: this.#access,
         unreachable: () => this.unreachable++,
       },
-      counters: this.counters,
+      countersOf: () => this.counters,
+      several: false,
       connections: this.connections,
       names: new Names((name) => this.asked.push(name)),
       admissions: new Admissions(this.loop, (...question) => this.questions.push(question)),
@@ -336,6 +346,12 @@ export class Stage {
     Object.defineProperty(connection, 'original', { value: original });
     connection.start();
     return client;
+  }
+
+  /** The access log's lines in transproxy's or the tab format, without their time. */
+  get entries(): string[] {
+    this.#access.flush();
+    return this.#entries.map((line) => line.replace(/^[\d/]{10} [\d:]{8} {2}|^\d\d\/\w{3}\/\d{4}:[\d:]{8} \t/, ''));
   }
 
   /** The one connection that is open. */
