@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { allocateAffinity } from '../affinity-table.js';
 import { allocateCounters, total } from '../counters.js';
 import { EX } from '../failure.js';
 import type { Report } from '../messages.js';
@@ -16,12 +17,6 @@ import { dropPrivileges, findUser } from './privileges.js';
 import { startProbes } from './probes.js';
 import { handleSignals } from './signals.js';
 import { checkWorkersLoadable, Workers } from './workers.js';
-
-/** How often hosts' names are looked up again while there is traffic, in ms. */
-const RESOLVE_INTERVAL = 10_000;
-
-/** After a failed connect they are looked up at once, but not more often than this. */
-const RESOLVE_PAUSE = 1000;
 
 /**
  * The server from start to end. `inherited` are listening sockets that were handed to us; without any, the plan's own
@@ -72,8 +67,6 @@ class Server {
   readonly #workers: Workers;
   readonly #hosts: Hosts;
   readonly #names = new NameCache();
-  #resolvedAt = Date.now();
-  #acceptedThen = 0;
   #end: (code: number) => void = () => {};
   #ending = false;
 
@@ -94,6 +87,9 @@ class Server {
 
   async startWorkers({ handles }: Listening, budget: Budget): Promise<void> {
     const ownSockets = allocateOwnSockets();
+    const affinities = this.#plan.services.map(({ affinity }) =>
+      affinity === null ? null : allocateAffinity(affinity),
+    );
     await Promise.all(
       handles.map((listeners, index) =>
         this.#workers.start({
@@ -105,19 +101,18 @@ class Server {
           maxPipes: budget.pipes,
           counters: this.#counters,
           ownSockets,
+          affinities,
         }),
       ),
     );
-    // Not unref'ed: this timer is what keeps the main thread's event loop alive.
-    setInterval(() => {
-      const accepted = total(this.#counters, 'accepted');
-      if (accepted > this.#acceptedThen) void this.#resolveAgain();
-      this.#acceptedThen = accepted;
-    }, RESOLVE_INTERVAL);
+    this.#hosts.watch(
+      () => total(this.#counters, 'accepted'),
+      (service, host, addresses) => this.#workers.tell({ kind: 'addresses', service, host, addresses }),
+    );
     startProbes(this.#plan, {
       log: this.#log,
-      addressesOf: (service, upstream) => this.#hosts.addresses[service]?.[upstream] ?? [],
-      onHealth: (service, upstream, up) => this.#workers.tell({ kind: 'health', service, upstream, up }),
+      addressesOf: (service, host) => this.#hosts.addresses[service]?.[host] ?? [],
+      onHealth: (service, host, address, up) => this.#workers.tell({ kind: 'health', service, host, address, up }),
     });
   }
 
@@ -130,6 +125,7 @@ class Server {
     const problem = this.#accessLog?.reopen() ?? null;
     if (problem !== null) this.#log.write('error', problem);
     else this.#log.write('info', 'logs reopened');
+    this.#hosts.lookAgain();
   }
 
   dump(): void {
@@ -176,18 +172,11 @@ class Server {
         for (const line of report.lines) this.#log.write('info', line);
         return;
       case 'unreachable':
-        if (Date.now() - this.#resolvedAt >= RESOLVE_PAUSE) void this.#resolveAgain();
+        this.#hosts.onUnreachable(report.service);
         return;
       case 'resolve':
         void this.#answer(report.name, worker);
     }
-  }
-
-  async #resolveAgain(): Promise<void> {
-    this.#resolvedAt = Date.now();
-    await this.#hosts.refresh((service, host, addresses) => {
-      this.#workers.tell({ kind: 'addresses', service, host, addresses });
-    });
   }
 
   async #answer(name: string, worker: number): Promise<void> {

@@ -96,15 +96,29 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       this.toUpstream.unseen = 0;
       return;
     }
-    const to = service.targets[0]?.to;
-    const end = to === undefined ? this.#originalEnd() : isUnix(to) ? null : to;
-    if (end === null) {
+    if (this.site.targets === null && this.original === null) {
       this.#giveUp('no original destination: the connection was not redirected here, so there is nowhere to go');
       return;
     }
+    if (service.upstreams.length === 0) {
+      this.#openDirect();
+      return;
+    }
+    const end = this.#relayEnd();
+    if (end === null) {
+      this.#giveUp('no proxy can be told to connect to a socket of this host');
+      return;
+    }
     this.#destination = formatEnd(end);
-    if (service.upstreams.length === 0) this.#openDirect();
-    else this.#openTunnel(end);
+    this.#openTunnel(end);
+  }
+
+  /** Where a relay's upstream shall connect to; null: nowhere that it could be told. */
+  #relayEnd(): End | null {
+    const { ends, loop } = this.site;
+    if (ends === null) return this.#originalEnd();
+    const to = ends.order(loop.now, this.clientAddress?.ip ?? '')[0]?.host.to;
+    return to === undefined || isUnix(to) ? null : to;
   }
 
   // The client's first bytes, in http mode.
@@ -186,15 +200,14 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   }
 
   #openDirect(): void {
-    const { target, service } = this.site;
+    const { targets, loop } = this.site;
     this.#direct = true;
-    const addresses = target === null ? [this.original as SocketAddress] : target.next();
     // A relay's target may want to know its client as much as an upstream may; an origin never asked for that.
     this.#open({
-      members: [],
-      addresses,
+      members: targets === null ? [] : targets.order(loop.now, this.clientAddress?.ip ?? ''),
+      addresses: targets === null ? [this.original as SocketAddress] : [],
       tunnel: null,
-      preface: service.targets.length === 0 ? null : this.#preface(),
+      preface: targets === null ? null : this.#preface(),
       spare: false,
     });
   }
@@ -216,7 +229,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     }
     this.#open({
       // All are down and there is no way past them: to try is better than to refuse.
-      members: members.length > 0 ? members : this.#httpMembers(),
+      members: members.length > 0 ? members : this.site.pool.httpMembers,
       addresses: [],
       tunnel: null,
       preface: this.#preface(),
@@ -229,7 +242,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.#direct = false;
     const members = this.#order(false, `${host}:${port}`);
     this.#open({
-      members: members.length > 0 ? members : this.#httpMembers(),
+      members: members.length > 0 ? members : this.site.pool.httpMembers,
       addresses: [],
       tunnel: { host, port },
       preface: this.#preface(),
@@ -243,11 +256,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   }
 
   #order(onlyHttp: boolean, url: string): readonly Member[] {
-    return this.site.pool.order(this.site.loop.now, onlyHttp, this.clientAddress?.ip ?? '', url);
-  }
-
-  #httpMembers(): readonly Member[] {
-    return this.site.pool.members.filter(({ upstream }) => upstream.scheme === 'http');
+    return this.site.pool.order(this.site.loop.now, this.clientAddress?.ip ?? '', url, onlyHttp);
   }
 
   /** The client's bytes may go to the original destination as they are: nothing of them went anywhere yet. */
@@ -289,7 +298,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       this.#first = null;
       toUpstream.filter = null;
       toUpstream.paused = false;
-      this.access('Transparent', this.#destination ?? formatAddress(address));
+      const target = this.#direct ? (member?.host.name ?? null) : null;
+      this.access('Transparent', target ?? this.#destination ?? formatAddress(address));
       if (untouched.length > 0) toUpstream.put(untouched, 0, untouched.length);
       if (early.length > 0) toClient.put(early, 0, early.length);
     } else {
@@ -316,7 +326,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
 
   /** See HttpLink. */
   get authorization(): string | null {
-    return this.#member?.authorization ?? null;
+    return this.#member?.host.authorization ?? null;
   }
 
   /** See HttpLink. */

@@ -1,4 +1,5 @@
 import { type End, formatAddress, formatEnd, type SocketAddress } from '../address.js';
+import type { LogLevel } from '../plan.js';
 import type { Handshake } from '../protocol/handshake.js';
 import { E, errnoName, type SystemError } from '../sys/errno.js';
 import { receive, transmit } from '../sys/socket.js';
@@ -12,7 +13,7 @@ import type { Timed } from './timers.js';
 
 /** Where a connection goes, and through what. */
 export interface Way {
-  /** Upstreams to try, in this order; empty: straight to `addresses`. */
+  /** Upstreams or targets to try, in this order; empty: straight to `addresses`. */
   readonly members: readonly Member[];
   readonly addresses: readonly SocketAddress[];
   /** The upstream shall connect us to this; null: it is talked to itself. */
@@ -27,7 +28,7 @@ export interface Way {
 export interface Opened {
   readonly endpoint: Endpoint;
   readonly address: SocketAddress;
-  /** null: no upstream is on it. */
+  /** null: it goes to `addresses`. */
   readonly member: Member | null;
   /** What the far end has said already. */
   readonly early: Buffer;
@@ -53,13 +54,15 @@ export interface Opener {
 
 const NOTHING = Buffer.alloc(0);
 
-/** Opens a way: the first upstream that can be connected to, and what has to be said with it. */
+/** Opens a way: the first member that can be connected to, and what has to be said with it. */
 export class Opening implements Dialer, Runnable, Timed {
   deadline = Number.POSITIVE_INFINITY;
   tick = Number.POSITIVE_INFINITY;
   readonly #site: Site;
   readonly #way: Way;
   readonly #opener: Opener;
+  /** When the last connect must be over. */
+  readonly #end: number;
   #next = 0;
   #member: Member | null = null;
   #dial: Dial | null = null;
@@ -74,6 +77,10 @@ export class Opening implements Dialer, Runnable, Timed {
     this.#site = site;
     this.#way = way;
     this.#opener = opener;
+    // Each host has the time of one connect, over all of its addresses.
+    const { members } = way;
+    const hosts = members.length < 2 ? 1 : new Set(members.map(({ host }) => host)).size;
+    this.#end = site.loop.now + hosts * site.service.limits.connect;
     this.#dialNext();
   }
 
@@ -100,8 +107,13 @@ export class Opening implements Dialer, Runnable, Timed {
       loop.again(this);
       return;
     }
-    const to = this.#member === null ? addresses : this.#member.host.next();
-    this.#dial = new Dial(loop, to, service.limits.connect, this);
+    const left = (this.#end - loop.now) / (Math.max(0, members.length - this.#next) + 1);
+    const to = this.#member === null ? addresses : this.#member.addresses;
+    this.#dial = new Dial(loop, to, Math.min(left, service.limits.connect), this);
+  }
+
+  #tell(level: LogLevel, message: string): void {
+    this.#site.reporter.log(level, `${this.#site.service.name}: ${message}`);
   }
 
   #takeSpare(): boolean {
@@ -132,18 +144,18 @@ export class Opening implements Dialer, Runnable, Timed {
     this.#dial = null;
     this.#endpoint = endpoint;
     this.#address = address;
-    this.#member?.succeeded();
+    if (this.#member?.succeeded()) this.#tell('info', `${formatAddress(address)} can be connected to again`);
     const { preface, tunnel } = this.#way;
     if (preface !== null && !this.#send(preface)) return;
-    if (tunnel === null || this.#member === null) {
+    const host = this.#member?.host ?? null;
+    if (tunnel === null || host === null || host.upstream === null) {
       this.#open(NOTHING);
       return;
     }
-    const { upstream, authorization } = this.#member;
     const { parts, service } = this.#site;
     const { limits } = service;
     try {
-      this.#handshake = (parts as Parts).handshake(upstream, authorization, tunnel, limits);
+      this.#handshake = (parts as Parts).handshake(host.upstream, host.authorization, tunnel, limits);
     } catch (error) {
       // A name or an address that the upstream can't be told: too long, or link-local and so of this host only.
       if (!(error instanceof RangeError)) throw error;
@@ -161,9 +173,10 @@ export class Opening implements Dialer, Runnable, Timed {
     this.#dial = null;
     const { loop, reporter, index } = this.#site;
     reporter.unreachable(index);
-    this.#member?.failed(loop.now);
+    const isNews = this.#member?.failed(loop.now) ?? true;
     if (this.#next < this.#way.members.length) {
-      reporter.log('warn', `${this.#site.service.name}: ${error.message}; trying the next upstream`);
+      const next = this.#way.members[this.#next]?.host.upstream ? 'upstream' : 'target';
+      this.#tell(isNews ? 'warn' : 'debug', `${error.message}; trying the next ${next}`);
       this.#dialNext();
       return;
     }

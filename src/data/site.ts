@@ -1,11 +1,12 @@
-import { type Cidr, NetworkSet, type UpstreamAddress } from '../address.js';
+import { type Cidr, formatEnd, NetworkSet, type UpstreamAddress } from '../address.js';
+import type { AffinityTable } from '../affinity-table.js';
 import type { CounterRow } from '../counters.js';
-import { hostsOf, type LogLevel, type Service } from '../plan.js';
+import { isUnix, type LogLevel, type Service, type Target, type Upstream } from '../plan.js';
 import type { Connection } from './connection.js';
 import type { Loop } from './loop.js';
 import type { Names } from './names.js';
 import type { Parts } from './parts.js';
-import { Host, Member, Pool } from './pool.js';
+import { type Host, Pool, type PoolSettings } from './pool.js';
 
 /** What a thread's connections tell the rest of the program. */
 export interface Reporter {
@@ -34,11 +35,17 @@ export interface Thread {
 export class Site {
   readonly acl: NetworkSet | null;
   readonly trusted: NetworkSet;
+  /** The upstreams. */
   readonly pool: Pool;
-  /** A relay's fixed target. */
-  readonly target: Host | null;
+  /** A relay's targets; null: the original destination. */
+  readonly targets: Pool | null;
+  /** The targets as an upstream is told them, by name, each one member; null without upstreams, or without targets. */
+  readonly ends: Pool | null;
 
-  /** `addresses` by host of hostsOf(service). `seed`: see Host. */
+  /**
+   * `addresses` by host of hostsOf(service). `seed`: see Pool. `affinity`: which client keeps what; null: none is known
+   * from one connection to the next.
+   */
   constructor(
     readonly index: number,
     readonly service: Service,
@@ -47,15 +54,26 @@ export class Site {
     readonly parts: Parts | null,
     addresses: readonly (readonly UpstreamAddress[])[],
     seed: number,
+    affinity: AffinityTable | null = null,
   ) {
     const allow = service.access[0]?.allow;
     this.acl = allow === undefined || allow === null ? null : new NetworkSet(allow as Cidr[]);
     this.trusted = new NetworkSet(service.http.trust);
-    const members = service.upstreams.map(
-      (upstream, i) => new Member(upstream, parts?.authorization(upstream) ?? null, addresses[i] ?? [], seed),
+    const { upstreams, balance, health, proxyOnly } = service;
+    const settings: PoolSettings = { balance, health, last: true, affinity: null };
+    const kept = { ...settings, affinity };
+    const targets = service.targets.map(targetHost);
+    this.pool = new Pool(
+      upstreams.map((upstream) => upstreamHost(upstream, parts?.authorization(upstream) ?? null)),
+      addresses,
+      { ...(targets.length === 0 ? kept : settings), last: proxyOnly },
+      seed,
     );
-    this.pool = new Pool(service, members, seed);
-    this.target = service.targets.length === 0 ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
+    const isFirst = upstreams.length === 0;
+    const ofTargets = addresses.slice(upstreams.length);
+    this.targets = targets.length === 0 ? null : new Pool(targets, ofTargets, isFirst ? kept : settings, seed);
+    const names = targets.map(({ to }) => (isUnix(to) ? [] : [{ ip: to.host, port: to.port }]));
+    this.ends = targets.length === 0 || isFirst ? null : new Pool(targets, names, kept, seed);
   }
 
   /** Connections to upstreams may serve one client after another: nothing said on them when they began is of one client. */
@@ -73,6 +91,37 @@ export class Site {
 
   /** `host`: index into hostsOf(service). */
   setAddresses(host: number, addresses: readonly UpstreamAddress[]): void {
-    if (host < hostsOf(this.service).length) (this.pool.members[host] ?? this.target)?.setAddresses(addresses);
+    const target = host - this.service.upstreams.length;
+    if (target < 0) this.pool.setAddresses(host, addresses);
+    else this.targets?.setAddresses(target, addresses);
+  }
+
+  /** What a probe found. `host`: as above. */
+  setHealth(host: number, address: UpstreamAddress, up: boolean): void {
+    const target = host - this.service.upstreams.length;
+    const members = target < 0 ? this.pool.membersAt(host, address) : this.targets?.membersAt(target, address);
+    for (const member of members ?? []) {
+      member.probedUp = up;
+      // What this thread held against it is older news.
+      if (up) member.succeeded();
+    }
   }
 }
+
+const upstreamHost = (upstream: Upstream, authorization: string | null): Host => ({
+  to: upstream,
+  name: formatEnd(upstream),
+  upstream,
+  authorization,
+  weight: 1,
+  source: null,
+});
+
+const targetHost = ({ to, weight, source }: Target): Host => ({
+  to,
+  name: isUnix(to) ? to.path : formatEnd(to),
+  upstream: null,
+  authorization: null,
+  weight,
+  source,
+});

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import { openDescriptors, type Peer, pattern, refusing, type Script, Stage, turns, until } from './rig.js';
+import { Door, openDescriptors, type Peer, pattern, refusing, type Script, Stage, turns, until } from './rig.js';
 
 /** A relay with its client and its upstream connected. */
 class Relay {
@@ -204,23 +204,29 @@ describe('a relay', () => {
     );
   });
 
-  test('takes the next address of its target for each connection, and new ones when it is told', () => {
-    const stage = new Stage({}, [[]]);
-    const [a, b, c] = ['1', '2', '3'].map((ip) => ({ ip: `127.0.0.${ip}`, port: 1 }));
+  test('goes to the next address of its target each time, and to new ones when it is told', () => {
+    const doors = [new Door('127.0.0.1'), new Door('127.0.0.2'), new Door('127.0.0.3')] as const;
+    const [a, b, c] = doors.map(({ address }) => address);
     assert.ok(a && b && c);
-    stage.site.setAddresses(0, [a, b]);
-    assert.deepEqual(
-      [0, 1, 2].map(() => stage.site.target?.next()),
-      [
-        [a, b],
-        [b, a],
-        [a, b],
-      ],
+    const stage = new Stage({}, [[a, b]]);
+    stage.play(
+      (function* () {
+        for (const door of [doors[0], doors[1], doors[0]]) {
+          const client = stage.client();
+          yield* door.accepted((upstream) => upstream.close());
+          yield* client.over();
+          client.close();
+        }
+        stage.site.setAddresses(0, [c]);
+        stage.site.setAddresses(1, [a]);
+        const client = stage.client();
+        yield* doors[2].accepted((upstream) => upstream.close());
+        yield* client.over();
+        client.close();
+        yield* stage.gone();
+      })(),
     );
-    stage.site.setAddresses(0, [c]);
-    stage.site.setAddresses(1, [a]);
-    assert.deepEqual(stage.site.target?.next(), [c]);
-    stage.play(turns(1));
+    for (const door of doors) door.close();
   });
 
   test('lets go of every descriptor and pipe, however the connection ends', () => {
