@@ -247,17 +247,23 @@ export interface Plan {
 export const targetTo = (to: HostPort | UnixAddress): Target => ({ to, weight: 1, source: null });
 
 /**
- * The hosts that a service connects to by name or address: its upstreams, and behind them its targets. Addresses go by
- * this order wherever they are handed on.
+/**
+ * The hosts that a service connects to by name or address: its upstreams, and behind them its targets, unless only
+ * upstreams go there and are told their names. Addresses go by this order wherever they are handed on.
  */
-export const hostsOf = ({ upstreams, targets }: Service): readonly (HostPort | UnixAddress)[] => [
-  ...upstreams,
-  ...targets.map(({ to }) => to),
-];
+export const hostsOf = ({ upstreams, targets, proxyOnly }: Service): readonly (HostPort | UnixAddress)[] =>
+  proxyOnly && upstreams.length > 0 ? upstreams : [...upstreams, ...targets.map(({ to }) => to)];
 
 /** The service moves bytes to its end, and does nothing else. */
 export const isPlainRelay = ({ mode, upstreams, proxyProtocol, ftp, shaping }: Service): boolean =>
   mode === 'relay' && upstreams.length === 0 && proxyProtocol === null && ftp === null && shaping === null;
+
+/**
+ * The service makes sockets transparent while it serves, which takes a capability then. Listening sockets are made so
+ * before privileges are dropped, and what they accept is transparent by itself.
+ */
+export const needsTransparency = ({ spoof, ftp, intercept }: Service): boolean =>
+  spoof || (ftp !== null && intercept === 'tproxy');
 
 export const DEFAULT_LIMITS: Limits = {
   firstByte: 1000,

@@ -6,9 +6,10 @@ import { Loop } from '../data/loop.js';
 import { Names } from '../data/names.js';
 import { Site, type Thread } from '../data/site.js';
 import { EX, Failure } from '../failure.js';
-import { isPlainRelay, LOG_LEVELS, type LogLevel, type Plan, type Service } from '../plan.js';
+import { isPlainRelay, LOG_LEVELS, type LogLevel, needsTransparency, type Plan, type Service } from '../plan.js';
 import { adoptFd, replaceFd } from '../sys/process.js';
 import { peerAddress } from '../sys/socket.js';
+import type { Log } from './log.js';
 import { resolveService } from './resolve.js';
 
 /** Pipes for both directions. */
@@ -16,7 +17,8 @@ const PIPES = 2;
 
 /**
  * Serves the one connection on `fd` to its end, on this thread: a worker would take longer to start than most
- * connections to serve, and so would the log and the access log, which are loaded when there is something to write.
+ * connections to serve, and so would the log and the access log, which are loaded when there is something to write. A
+ * log that is sure to get lines while the connection lasts is loaded before.
  */
 export const serveConnection = async (plan: Plan, fd: number): Promise<void> => {
   const service = plan.services[0] as Service;
@@ -25,11 +27,14 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     throw new Failure(why, EX.USAGE);
   }
   const { addresses, problems } = await resolveService(service);
-  if (plan.user !== null) {
-    const { dropPrivileges, findUser } = await import('./privileges.js');
-    dropPrivileges(findUser(plan.user));
+  if (plan.user !== null || needsTransparency(service)) {
+    const { capabilityFor, dropPrivileges, findUser } = await import('./privileges.js');
+    const capability = capabilityFor(plan);
+    if (plan.user !== null) dropPrivileges(findUser(plan.user), capability);
   }
   const parts = isPlainRelay(service) ? null : (await import('../data/parts.js')).parts;
+  const log = service.logConnections || plan.logLevel === 'debug' ? await openLogOf(plan) : null;
+  const asking = service.tcpWrappers === null ? null : await loadAdmissions();
   adoptFd(fd);
   keepStrayBytesOff(fd);
 
@@ -40,12 +45,16 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
   });
   const most = LOG_LEVELS.indexOf(plan.logLevel);
   const loop = new Loop(PIPES);
+  /** Questions for TCP wrappers: none, or the one about this client. */
+  const asked: number[] = [];
   const thread: Thread = {
     loop,
     reporter: {
       verbose: plan.logLevel === 'debug',
       log: (level, message) => {
-        if (LOG_LEVELS.indexOf(level) <= most) messages.push([level, message]);
+        if (LOG_LEVELS.indexOf(level) > most) return;
+        if (log === null) messages.push([level, message]);
+        else log.write(level, message);
       },
       access: plan.accessLog === null ? null : (entry) => entries.add(entry),
       unreachable: () => {},
@@ -53,12 +62,21 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     counters: new CounterRow(allocateCounters(1), 0),
     connections: new Set(),
     names: new Names(() => {}),
+    admissions: asking === null ? null : new asking.Admissions(loop, (id) => asked.push(id)),
     onClosed: () => loop.stop(),
   };
   for (const { message } of problems) thread.reporter.log('warn', message);
   // Which of several upstream addresses comes first must differ between processes as it does between connections.
   const site = new Site(0, service, thread, parts, addresses, process.pid);
-  admit(site, fd, peerAddress(fd));
+  const client = peerAddress(fd);
+  admit(site, fd, client);
+  const [id] = asked;
+  if (asking !== null && id !== undefined) {
+    const refusal = await asking.wrappers.refusal(service.tcpWrappers as string, client?.ip ?? null);
+    // The loop has not turned meanwhile.
+    loop.now = performance.now();
+    thread.admissions?.answer(id, refusal);
+  }
   if (thread.connections.size > 0) loop.run();
   entries.flush();
 
@@ -67,10 +85,21 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     new AccessLog(plan.accessLog.path, null).write(lines);
   }
   if (messages.length > 0) {
-    const { openLog } = await import('./log.js');
-    const log = openLog(plan.foreground ? 'stderr' : 'syslog', plan.logLevel);
-    for (const [level, message] of messages) log.write(level, message);
+    const late = await openLogOf(plan);
+    for (const [level, message] of messages) late.write(level, message);
   }
+};
+
+/** @throws Failure when there are no TCP wrappers to ask */
+const loadAdmissions = async () => {
+  const { Admissions } = await import('../data/admissions.js');
+  const { TcpWrappers } = await import('./tcp-wrappers.js');
+  return { Admissions, wrappers: new TcpWrappers() };
+};
+
+const openLogOf = async (plan: Plan): Promise<Log> => {
+  const { openLog } = await import('./log.js');
+  return openLog(plan.logTo ?? (plan.foreground ? 'stderr' : 'syslog'), plan);
 };
 
 /** inetd hands the socket over as stdout and stderr too, where a stray message would reach the client as data. */

@@ -1,9 +1,9 @@
 import { connect } from 'node:net';
 import { formatAddress, formatEnd, sameAddress, type UpstreamAddress } from '../address.js';
-import { hostsOf, isUnix, type Plan, type Service, type Target } from '../plan.js';
+import { isUnix, type Plan, type Service, type Target } from '../plan.js';
 import type { Log } from './log.js';
 
-/** What probes need to know, and who they tell. Hosts are those of hostsOf(service). */
+/** What probes need to know, and who they tell. `host`: index into hostsOf(service). */
 export interface ProbesOwner {
   readonly log: Log;
   /** A host's addresses as they are now. */
@@ -17,12 +17,15 @@ export const startProbes = (plan: Plan, owner: ProbesOwner): (() => void) => {
   const probes = plan.services.flatMap((service, i) =>
     service.check === null || service.protocol === 'udp'
       ? []
-      : hostsOf(service).map((_, j) => new Probe(service, i, j, owner)),
+      : firstOf(service).map((_, j) => new Probe(service, i, j, owner)),
   );
   return () => {
     for (const probe of probes) probe.stop();
   };
 };
+
+/** Behind upstreams it is theirs to connect to targets. */
+const firstOf = ({ upstreams, targets }: Service): readonly unknown[] => (upstreams.length > 0 ? upstreams : targets);
 
 /** The probes of one host, one round over its addresses after the other. An address counts as up until one fails. */
 class Probe {
@@ -31,7 +34,7 @@ class Probe {
   readonly #host: number;
   readonly #owner: ProbesOwner;
   readonly #name: string;
-  /** The local address that connects come from, where they have to. */
+  /** The local address that connects come from; a probe stands for no client, and so never has one's address. */
   readonly #source: string | null;
   #down: readonly UpstreamAddress[] = [];
   #timer: NodeJS.Timeout | null = null;

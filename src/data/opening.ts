@@ -9,6 +9,7 @@ import { type Runnable, SCRATCH_SIZE } from './loop.js';
 import type { Parts } from './parts.js';
 import type { Member } from './pool.js';
 import type { Site } from './site.js';
+import { fits, isOfSource, type Source } from './source.js';
 import type { Timed } from './timers.js';
 
 /** Where a connection goes, and through what. */
@@ -54,6 +55,12 @@ export interface Opener {
 
 const NOTHING = Buffer.alloc(0);
 
+/** Those of the source's family, unless there are none: then what is wrong is said of all. */
+const fitting = (members: readonly Member[], source: Source): readonly Member[] => {
+  const fit = members.filter(({ address }) => fits(source, address));
+  return fit.length > 0 ? fit : members;
+};
+
 /** Opens a way: the first member that can be connected to, and what has to be said with it. */
 export class Opening implements Dialer, Runnable, Timed {
   deadline = Number.POSITIVE_INFINITY;
@@ -61,11 +68,16 @@ export class Opening implements Dialer, Runnable, Timed {
   readonly #site: Site;
   readonly #way: Way;
   readonly #opener: Opener;
+  readonly #members: readonly Member[];
+  /** Of connects to members that have none of their own. */
+  readonly #source: Source | null;
   /** When the last connect must be over. */
   readonly #end: number;
   #next = 0;
   #member: Member | null = null;
   #dial: Dial | null = null;
+  /** What connects have failed on so far. */
+  #failures = '';
   #endpoint: Endpoint | null = null;
   #address: SocketAddress | null = null;
   #handshake: Handshake | null = null;
@@ -73,13 +85,14 @@ export class Opening implements Dialer, Runnable, Timed {
   /** #endpoint was a spare connection. */
   #used = false;
 
-  constructor(site: Site, way: Way, opener: Opener) {
+  constructor(site: Site, way: Way, opener: Opener, source: Source | null = null) {
     this.#site = site;
     this.#way = way;
     this.#opener = opener;
+    this.#source = source;
+    this.#members = source?.foreign ? fitting(way.members, source) : way.members;
     // Each host has the time of one connect, over all of its addresses.
-    const { members } = way;
-    const hosts = members.length < 2 ? 1 : new Set(members.map(({ host }) => host)).size;
+    const hosts = this.#members.length < 2 ? 1 : new Set(this.#members.map(({ host }) => host)).size;
     this.#end = site.loop.now + hosts * site.service.limits.connect;
     this.#dialNext();
   }
@@ -99,7 +112,7 @@ export class Opening implements Dialer, Runnable, Timed {
   }
 
   #dialNext(): void {
-    const { members, addresses } = this.#way;
+    const members = this.#members;
     this.#member = members[this.#next++] ?? null;
     const { loop, service } = this.#site;
     if (this.#takeSpare()) {
@@ -108,8 +121,14 @@ export class Opening implements Dialer, Runnable, Timed {
       return;
     }
     const left = (this.#end - loop.now) / (Math.max(0, members.length - this.#next) + 1);
-    const to = this.#member === null ? addresses : this.#member.addresses;
-    this.#dial = new Dial(loop, to, Math.min(left, service.limits.connect), this);
+    const to = this.#member === null ? this.#way.addresses : this.#member.addresses;
+    this.#dial = new Dial(loop, to, Math.min(left, service.limits.connect), this, this.#sourceNow());
+  }
+
+  /** The client's own address goes before the one that the member has for all. */
+  #sourceNow(): Source | null {
+    const own = this.#member?.host.source ?? null;
+    return own === null || this.#source?.foreign ? this.#source : own;
   }
 
   #tell(level: LogLevel, message: string): void {
@@ -169,20 +188,22 @@ export class Opening implements Dialer, Runnable, Timed {
     if (this.#send(this.#handshake.first())) this.run();
   }
 
-  onUnreachable(error: SystemError): void {
+  onUnreachable(error: SystemError, message: string): void {
     this.#dial = null;
     const { loop, reporter, index } = this.#site;
     reporter.unreachable(index);
-    const isNews = this.#member?.failed(loop.now) ?? true;
-    if (this.#next < this.#way.members.length) {
-      const next = this.#way.members[this.#next]?.host.upstream ? 'upstream' : 'target';
-      this.#tell(isNews ? 'warn' : 'debug', `${error.message}; trying the next ${next}`);
+    // An upstream that one client's address can't come to, or get answers from, is there for the others.
+    const isNews = isOfSource(error, this.#sourceNow()) || (this.#member?.failed(loop.now) ?? true);
+    this.#failures += `${this.#failures === '' ? '' : '; '}${message}`;
+    if (this.#next < this.#members.length) {
+      const next = this.#members[this.#next]?.host.upstream ? 'upstream' : 'target';
+      this.#tell(isNews ? 'warn' : 'debug', `${message}; trying the next ${next}`);
       this.#dialNext();
       return;
     }
     this.cancel();
     const status = error.errno === E.TIMEDOUT ? 504 : 502;
-    this.#opener.onClosed({ message: error.message, unreachable: true, status });
+    this.#opener.onClosed({ message: this.#failures, unreachable: true, status });
   }
 
   onDeadline(): void {

@@ -25,7 +25,7 @@ export const parts = {
       : new ConnectHandshake(formatEnd(tunnel), authorization, limits.headBytes),
 
   /** The PROXY protocol's header for a connection from `source` that meant to go to `destination`. */
-  preface: (version: 'v1' | 'v2', source: SocketAddress | null, destination: SocketAddress): Buffer =>
+  preface: (version: 'v1' | 'v2', source: SocketAddress | null, destination: SocketAddress | null): Buffer =>
     version === 'v1' ? writeProxyV1(source, destination) : writeProxyV2(source, destination),
 };
 

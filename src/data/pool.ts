@@ -1,6 +1,7 @@
 import { formatAddress, sameAddress, type UpstreamAddress } from '../address.js';
 import type { AffinityTable } from '../affinity-table.js';
 import type { Balance, Health, HostPort, UnixAddress, Upstream } from '../plan.js';
+import { fits, type Source } from './source.js';
 import { Spares } from './spares.js';
 
 /** How long a member that could not be connected to is passed over, in ms: the first time, and at most. */
@@ -23,8 +24,8 @@ export interface Host {
   readonly authorization: string | null;
   /** Of each of its addresses. */
   readonly weight: number;
-  /** The local address that connections to it come from; null: the service's. */
-  readonly source: string | null;
+  /** What connections to it come from, if that is the same for all clients; null: as the route has it. */
+  readonly source: Source | null;
 }
 
 /** 32 bits of `text`, well mixed: FNV-1a and the last steps of MurmurHash3, so that one letter changes every bit. */
@@ -142,12 +143,15 @@ export class Pool {
     return balance === 'url-hash' && affinity === null && this.#members.length > 1;
   }
 
-  /** Gives a host other addresses. Members whose address stays go on as they are. */
+  /** Gives a host other addresses; those of its source's family count. Members whose address stays go on as they are. */
   setAddresses(host: number, addresses: readonly UpstreamAddress[]): void {
     const of = this.#hosts[host];
     const before = this.#byHost[host];
     if (of === undefined || before === undefined) return;
-    const after = addresses.map(
+    const { source } = of;
+    const fit = source === null ? addresses : addresses.filter((address) => fits(source, address));
+    // With none that fit, a connect says what is wrong.
+    const after = (fit.length > 0 ? fit : addresses).map(
       (address) =>
         before.find((member) => sameAddress(member.address, address)) ?? new Member(of, address, this.#settings.health),
     );

@@ -2,11 +2,13 @@ import { type Cidr, formatEnd, NetworkSet, type UpstreamAddress } from '../addre
 import type { AffinityTable } from '../affinity-table.js';
 import type { CounterRow } from '../counters.js';
 import { isUnix, type LogLevel, type Service, type Target, type Upstream } from '../plan.js';
+import type { Admissions } from './admissions.js';
 import type { Connection } from './connection.js';
 import type { Loop } from './loop.js';
 import type { Names } from './names.js';
 import type { Parts } from './parts.js';
 import { type Host, Pool, type PoolSettings } from './pool.js';
+import { ownSource } from './source.js';
 
 /** What a thread's connections tell the rest of the program. */
 export interface Reporter {
@@ -27,8 +29,10 @@ export interface Thread {
   /** All open connections. */
   readonly connections: Set<Connection>;
   readonly names: Names;
-  /** Called after each connection that ends. */
-  onClosed: () => void;
+  /** null where no service asks TCP wrappers. */
+  readonly admissions: Admissions | null;
+  /** Called after each connection that ends, with why it broke off; null: it ended in order. */
+  onClosed: (failure: string | null) => void;
 }
 
 /** A service as one thread serves it. */
@@ -62,9 +66,9 @@ export class Site {
     const { upstreams, balance, health, proxyOnly } = service;
     const settings: PoolSettings = { balance, health, last: true, affinity: null };
     const kept = { ...settings, affinity };
-    const targets = service.targets.map(targetHost);
+    const targets = service.targets.map((target) => targetHost(target, service.source));
     this.pool = new Pool(
-      upstreams.map((upstream) => upstreamHost(upstream, parts?.authorization(upstream) ?? null)),
+      upstreams.map((upstream) => upstreamHost(upstream, parts?.authorization(upstream) ?? null, service.source)),
       addresses,
       { ...(targets.length === 0 ? kept : settings), last: proxyOnly },
       seed,
@@ -73,12 +77,13 @@ export class Site {
     const ofTargets = addresses.slice(upstreams.length);
     this.targets = targets.length === 0 ? null : new Pool(targets, ofTargets, isFirst ? kept : settings, seed);
     const names = targets.map(({ to }) => (isUnix(to) ? [] : [{ ip: to.host, port: to.port }]));
-    this.ends = targets.length === 0 || isFirst ? null : new Pool(targets, names, kept, seed);
+    const ends = targets.map((target) => ({ ...target, source: null }));
+    this.ends = targets.length === 0 || isFirst ? null : new Pool(ends, names, kept, seed);
   }
 
-  /** Connections to upstreams may serve one client after another: nothing said on them when they began is of one client. */
+  /** Connections to upstreams may serve one client after another: nothing of them is one client's from their beginning. */
   get shares(): boolean {
-    return this.service.proxyProtocol === null;
+    return this.service.proxyProtocol === null && !this.service.spoof;
   }
 
   get loop(): Loop {
@@ -108,20 +113,20 @@ export class Site {
   }
 }
 
-const upstreamHost = (upstream: Upstream, authorization: string | null): Host => ({
+const upstreamHost = (upstream: Upstream, authorization: string | null, source: string | null): Host => ({
   to: upstream,
   name: formatEnd(upstream),
   upstream,
   authorization,
   weight: 1,
-  source: null,
+  source: ownSource(source),
 });
 
-const targetHost = ({ to, weight, source }: Target): Host => ({
+const targetHost = ({ to, weight, source }: Target, ofService: string | null): Host => ({
   to,
   name: isUnix(to) ? to.path : formatEnd(to),
   upstream: null,
   authorization: null,
   weight,
-  source,
+  source: ownSource(source ?? ofService),
 });

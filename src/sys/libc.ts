@@ -18,6 +18,19 @@ const self = koffi.load(null);
 const bind = <F>(name: string, result: string, parameters: readonly string[]): F =>
   self.func(name, result, [...parameters]) as unknown as F;
 
+/** The same, bound by its first call: most processes never make one, and under inetd start-up time counts. */
+const bindLate = <A extends readonly unknown[]>(
+  name: string,
+  result: string,
+  parameters: readonly string[],
+): ((...given: A) => number) => {
+  let bound: ((...given: A) => number) | null = null;
+  return (...given) => {
+    bound ??= bind<(...given: A) => number>(name, result, parameters);
+    return bound(...given);
+  };
+};
+
 /** The errno of this thread's last call. */
 export const errno: () => number = koffi.errno;
 
@@ -104,3 +117,24 @@ export const epollWait = bind<(epoll: Fd, events: Memory, most: number, timeout:
   'int',
   ['int', 'void *', 'int', 'int'],
 );
+
+/**
+ * Of libwrap, which few machines have and fewer services ask (hosts_access(3)).
+ * @throws Error with the loader's words when `file` can't be loaded
+ */
+export const loadLibwrap = (
+  file: string,
+): {
+  readonly hostsCtl: (daemon: string, clientName: string, clientAddress: string, clientUser: string) => number;
+  readonly setResident: (value: number) => void;
+} => {
+  const library = koffi.load(file);
+  const resident = library.symbol('resident');
+  return {
+    hostsCtl: library.func('hosts_ctl', 'int', ['str', 'str', 'str', 'str']),
+    setResident: (value) => koffi.encode(resident, 'int', value),
+  };
+};
+
+export const prctl = bindLate<readonly [option: number, value: number]>('prctl', 'int', ['int', 'ulong']);
+export const capset = bindLate<readonly [header: Memory, sets: Memory]>('capset', 'int', ['void *', 'void *']);

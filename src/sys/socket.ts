@@ -1,5 +1,5 @@
 import type { ListenAddress, OriginalDestination, SocketAddress } from '../address.js';
-import { must } from './errno.js';
+import { E, must } from './errno.js';
 import * as libc from './libc.js';
 import { AF_INET, AF_INET6, AF_UNIX, readSockaddr, SOCKADDR_SIZE, writeSockaddr } from './sockaddr.js';
 
@@ -24,6 +24,8 @@ const SO_DOMAIN = 39;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
 const SOL_IP = 0;
+const IP_TRANSPARENT = 19;
+const IP_BIND_ADDRESS_NO_PORT = 24;
 const SOL_IPV6 = 41;
 const IPV6_V6ONLY = 26;
 /** linux/netfilter_ipv4.h; the IPv6 option has the same number. */
@@ -61,13 +63,46 @@ export const tcpSocket = (ipv6: boolean): number =>
   result(libc.socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 
 /**
+ * Lets a socket have addresses that are not this host's (IP_TRANSPARENT, ip(7)): 0, or an errno negated, EPERM without
+ * CAP_NET_RAW and CAP_NET_ADMIN. What a listening socket accepts is transparent too.
+ */
+export const setTransparent = (fd: number): number =>
+  // An IPv6 socket takes the options of ip(7) as well (ipv6_setsockopt in net/ipv6/ipv6_sockglue.c), and this one is
+  // the same bit of it as IPV6_TRANSPARENT.
+  setInteger(fd, SOL_IP, IP_TRANSPARENT, 1);
+
+export const isTransparent = (fd: number): boolean => getInteger(fd, SOL_IP, IP_TRANSPARENT) === 1;
+
+/**
+ * Gives a socket the local address that it is to connect from: 0, or an errno negated.
+ * The port is left to connect(2), which may take one that other destinations have already (IP_BIND_ADDRESS_NO_PORT,
+ * ip(7)); before Linux 4.2 bind(2) takes one for this socket alone.
+ */
+export const bindSource = (fd: number, ip: string): number => {
+  setInteger(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+  return result(libc.bindSocket(fd, sockaddr, writeSockaddr({ ip, port: 0 }, sockaddr)));
+};
+
+/**
+ * An address of this host: an ordinary socket can be bound to it. Where net.ipv4.ip_nonlocal_bind or its IPv6 sister is
+ * set, every address is.
+ */
+export const isLocal = (ip: string): boolean => {
+  const fd = tcpSocket(ip.includes(':'));
+  if (fd < 0) return true;
+  const bound = bindSource(fd, ip);
+  libc.close(fd);
+  return bound !== -E.ADDRNOTAVAIL;
+};
+
+/**
  * A TCP socket that is bound and does not listen yet (bind(2)).
  * What it will accept inherits TCP_NODELAY and SO_KEEPALIVE, so they cost nothing a connection.
  * `share` sets SO_REUSEPORT: other sockets of the same user may bind the same address, and each gets its part of the
- * connections (socket(7)).
+ * connections (socket(7)). `transparent`: see setTransparent.
  * @throws SystemError with the address
  */
-export const boundSocket = (address: ListenAddress, share: boolean): number => {
+export const boundSocket = (address: ListenAddress, share: boolean, transparent = false): number => {
   const ipv6 = address.ip.includes(':');
   const fd = must(tcpSocket(ipv6), 'socket', address);
   try {
@@ -75,6 +110,7 @@ export const boundSocket = (address: ListenAddress, share: boolean): number => {
     if (share) must(setInteger(fd, SOL_SOCKET, SO_REUSEPORT, 1), 'setsockopt SO_REUSEPORT', address);
     // Each family has a socket of its own, so an IPv4 client has one spelling only.
     if (ipv6) must(setInteger(fd, SOL_IPV6, IPV6_V6ONLY, 1), 'setsockopt IPV6_V6ONLY', address);
+    if (transparent) must(setTransparent(fd), 'setsockopt IP_TRANSPARENT', address);
     prepareListener(fd);
     must(result(libc.bindSocket(fd, sockaddr, writeSockaddr(address, sockaddr))), 'bind', address);
     return fd;
@@ -95,6 +131,11 @@ const BACKLOG = 65_535;
 /** The options that accepted sockets inherit from their listener. */
 export const prepareListener = (fd: number): void => {
   setInteger(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+};
+
+/** Has the kernel find out, in hours, whether a silent peer is still there (SO_KEEPALIVE, tcp(7)). */
+export const keepAlive = (fd: number): void => {
   setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 };
 
@@ -140,6 +181,17 @@ export const originalDestination = (fd: number, ipv6: boolean): OriginalDestinat
   length[0] = ipv6 ? SOCKADDR_SIZE : 16;
   if (libc.getsockopt(fd, ipv6 ? SOL_IPV6 : SOL_IP, SO_ORIGINAL_DST, sockaddr, length) === -1) return null;
   return readSockaddr(sockaddr);
+};
+
+/**
+ * Where the client of a connection that TPROXY brought meant to go, which is the accepted socket's own address
+ * (Documentation/networking/tproxy.rst). null where the connection was made to a listening socket of this host itself:
+ * it is at that socket's port, and at an address of this host. `listenPort` null: any port may be that one.
+ */
+export const tproxyDestination = (fd: number, listenPort: number | null): OriginalDestination | null => {
+  const local = localAddress(fd);
+  if (local === null || (listenPort !== null && local.port !== listenPort)) return local;
+  return isLocal(local.ip) ? null : local;
 };
 
 /** The pending error of a socket, by its errno; 0 for none (SO_ERROR, socket(7)). */

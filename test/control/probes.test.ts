@@ -99,30 +99,33 @@ describe('probes', () => {
     assert.deepEqual(probes.log.lines, []);
   });
 
-  test('each address counts for itself, of whichever upstream or target', async (t) => {
+  test('each address counts for itself, of whichever upstream', async (t) => {
     const server = await listen();
     t.after(() => close(server));
     const good = { ip: LOOPBACK, port: portOf(server) };
     const bad = { ip: LOOPBACK, port: await freePort() };
-    const probes = startProbing('-t d 4 --upstream a:1 --upstream socks5://b:2 --upstream c:3', [
-      [bad, good],
-      [bad],
-      [],
-      [bad],
-    ]);
+    const upstreams = '-t d 4 --upstream a:1 --upstream socks5://b:2 --upstream c:3';
+    const probes = startProbing(upstreams, [[bad, good], [bad], [], [bad]]);
     t.after(probes.stop);
-    await until('three addresses to be down', () => probes.changes.length === 3);
-    await until('a few more probes', () => probes.probed() >= 16);
+    await until('two addresses to be down', () => probes.changes.length === 2);
+    await until('a few more probes', () => probes.probed() >= 12);
     assert.deepEqual(
       probes.changes.toSorted((a, b) => a.host - b.host),
-      [0, 1, 3].map((host) => ({ service: 0, host, port: bad.port, up: false })),
+      [0, 1].map((host) => ({ service: 0, host, port: bad.port, up: false })),
     );
     const failure = `connect ${LOOPBACK}:${bad.port}: ECONNREFUSED`;
     assert.deepEqual([...probes.log.lines].sort(), [
-      `warn target d:4 is down: ${failure}`,
       `warn upstream http://a:1 at ${LOOPBACK}:${bad.port} is down: ${failure}`,
       `warn upstream socks5://b:2 is down: ${failure}`,
     ]);
+  });
+
+  test('a relay’s target is probed where no upstream comes before it', async (t) => {
+    const bad = { ip: LOOPBACK, port: await freePort() };
+    const probes = startProbing('-t d 4', [[bad]]);
+    t.after(probes.stop);
+    await until('the target to be down', () => probes.changes.length === 1);
+    assert.deepEqual(probes.log.lines, [`warn target d:4 is down: connect ${LOOPBACK}:${bad.port}: ECONNREFUSED`]);
   });
 
   test('they come from where connections do', async (t) => {

@@ -5,6 +5,7 @@
 import { readdirSync } from 'node:fs';
 import type { SocketAddress } from '../../src/address.js';
 import { allocateCounters, CounterRow } from '../../src/counters.js';
+import { Admissions } from '../../src/data/admissions.js';
 import { admit, Connection } from '../../src/data/connection.js';
 import { Loop } from '../../src/data/loop.js';
 import { Names } from '../../src/data/names.js';
@@ -23,6 +24,7 @@ import {
   type Upstream,
 } from '../../src/plan.js';
 import { E, errnoName } from '../../src/sys/errno.js';
+import { listen } from '../../src/sys/libc.js';
 import { closeFd } from '../../src/sys/process.js';
 import {
   accept,
@@ -223,6 +225,25 @@ export const refusing = (): SocketAddress => {
   return door.address;
 };
 
+/** A listening socket whose queue is full: a connect to it is never answered. */
+export class Silent {
+  readonly #door = new Door();
+  readonly #callers: Peer[];
+  readonly address = this.#door.address;
+
+  constructor() {
+    // A backlog of 0 lets one connection wait.
+    const outcome = listen(this.#door.fd, 0);
+    if (outcome !== 0) throw new Error(`listen: ${outcome}`);
+    this.#callers = Array.from({ length: 4 }, () => this.#door.connect());
+  }
+
+  close(): void {
+    for (const caller of this.#callers) caller.close();
+    this.#door.close();
+  }
+}
+
 /** How many descriptors this process has open. */
 export const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
@@ -289,6 +310,8 @@ export class Stage {
   readonly entries: string[] = [];
   /** Names whose addresses were asked for. */
   readonly asked: string[] = [];
+  /** What TCP wrappers were asked. */
+  readonly questions: Parameters<ConstructorParameters<typeof Admissions>[1]>[] = [];
   unreachable = 0;
   readonly counters = new CounterRow(allocateCounters(1), 0);
   readonly upstream = new Door();
@@ -297,12 +320,12 @@ export class Stage {
   readonly site: Site;
 
   /** `addresses` by host of the service; `upstream` is the address of the first, and of every other host, by default. */
-  constructor(settings: Settings = {}, addresses?: readonly (readonly SocketAddress[])[]) {
+  constructor(settings: Settings = {}, addresses?: readonly (readonly SocketAddress[])[], verbose = true) {
     const service = serviceOf(settings);
     this.thread = {
       loop: this.loop,
       reporter: {
-        verbose: true,
+        verbose,
         log: (level, message) => this.logs.push([level, message]),
         access: (entry) => this.entries.push(entry),
         unreachable: () => this.unreachable++,
@@ -310,6 +333,7 @@ export class Stage {
       counters: this.counters,
       connections: this.connections,
       names: new Names((name) => this.asked.push(name)),
+      admissions: new Admissions(this.loop, (...question) => this.questions.push(question)),
       onClosed: () => {},
     };
     const all = addresses ?? hostsOf(service).map(() => [this.upstream.address]);

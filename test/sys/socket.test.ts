@@ -8,9 +8,12 @@ import { closePipe, createPipe } from '../../src/sys/pipe.js';
 import { adoptFd, closeFd, replaceFd } from '../../src/sys/process.js';
 import {
   accept,
+  bindSource,
   boundSocket,
   connectTo,
   inheritedKind,
+  isLocal,
+  isTransparent,
   localAddress,
   originalDestination,
   peerAddress,
@@ -19,9 +22,11 @@ import {
   prepareListener,
   receive,
   resetOnClose,
+  setTransparent,
   shutdownSend,
   startListening,
   tcpSocket,
+  tproxyDestination,
   transmit,
 } from '../../src/sys/socket.js';
 import { Door, openDescriptors, pair, refusing } from '../data/rig.js';
@@ -192,6 +197,81 @@ describe('sockets', () => {
     assert.equal(localAddress(unix), null);
     closeFd(fd);
     closeFd(unix);
+  });
+});
+
+describe('a local address before a connect', () => {
+  test('is what the other end sees, and its port is left to the connect', () => {
+    for (const [ip, to] of [
+      ['127.0.0.5', '127.0.0.1'],
+      ['::1', '::1'],
+    ] as const) {
+      const door = new Door(to);
+      const fd = tcpSocket(to.includes(':'));
+      assert.equal(bindSource(fd, ip), 0);
+      assert.deepEqual(localAddress(fd), { ip, port: 0 });
+      assert.equal(connectTo(fd, door.address), -E.INPROGRESS);
+      const served = door.acceptNow();
+      assert.equal(peerAddress(served.fd)?.ip, ip);
+      served.close();
+      closeFd(fd);
+      door.close();
+    }
+  });
+
+  test('that is not of this host is EADDRNOTAVAIL', () => {
+    const fd = tcpSocket(false);
+    assert.equal(bindSource(fd, '192.0.2.1'), -E.ADDRNOTAVAIL);
+    closeFd(fd);
+  });
+
+  test('isLocal tells addresses of this host from all others, and leaks nothing', () => {
+    const before = openDescriptors();
+    for (const ip of ['127.0.0.1', '127.9.9.9', '::1']) assert.equal(isLocal(ip), true, ip);
+    for (const ip of ['192.0.2.1', '2001:db8::1']) assert.equal(isLocal(ip), false, ip);
+    assert.equal(openDescriptors(), before);
+  });
+});
+
+describe('transparent sockets', () => {
+  const asRoot = { skip: process.getuid?.() !== 0 && 'needs root' };
+
+  test('may be bound to addresses that are not of this host, over IPv4 and IPv6', asRoot, () => {
+    for (const ip of ['192.0.2.1', '2001:db8::1']) {
+      const fd = boundSocket({ ip, port: 0 }, false, true);
+      assert.equal(isTransparent(fd), true);
+      assert.equal(localAddress(fd)?.ip, ip);
+      closeFd(fd);
+      const source = tcpSocket(ip.includes(':'));
+      assert.equal(isTransparent(source), false);
+      assert.equal(setTransparent(source), 0);
+      assert.equal(bindSource(source, ip), 0);
+      assert.deepEqual(localAddress(source), { ip, port: 0 });
+      closeFd(source);
+    }
+  });
+
+  test('hand it on to what they accept', asRoot, () => {
+    const fd = boundSocket({ ip: '127.0.0.1', port: 0 }, false, true);
+    const address = localAddress(fd) ?? assert.fail();
+    startListening(fd, address);
+    const client = tcpSocket(false);
+    connectTo(client, address);
+    const served = accept(fd);
+    assert.ok(served >= 0);
+    assert.equal(isTransparent(served), true);
+    for (const each of [fd, client, served]) closeFd(each);
+  });
+
+  test("a connection's own address is its original destination, unless it is the listening socket's", () => {
+    const door = new Door();
+    const client = door.connect();
+    const server = door.acceptNow();
+    const { port } = door.address;
+    assert.equal(tproxyDestination(server.fd, port), null);
+    assert.equal(tproxyDestination(server.fd, null), null);
+    assert.deepEqual(tproxyDestination(server.fd, port + 1), door.address);
+    for (const each of [door, client, server]) each.close();
   });
 });
 
