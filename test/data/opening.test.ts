@@ -121,6 +121,23 @@ describe('an opening from an address', () => {
       })(),
     );
   });
+
+  test('that is a client’s own tries the members of its family, and says nothing of the others', () => {
+    const v6 = { ip: '2001:db8::1', port: 1 };
+    const nowhere = refusing();
+    const stage = new Stage({ mode: 'http', upstreams: TWO }, [[v6], [nowhere]]);
+    stage.play(
+      (function* () {
+        const caller = new Caller();
+        const way: Way = { members: stage.site.pool.members, addresses: [], tunnel: null, preface: null, spare: false };
+        new Opening(stage.site, way, caller, { ip: '127.0.0.5', foreign: true, unlisted: true });
+        yield* caller.called();
+        assert.match(caller.closed?.message ?? '', /127\.0\.0\.[15]/);
+        assert.doesNotMatch(caller.closed?.message ?? '', /2001:db8/);
+        assert.deepEqual(stage.logs, []);
+      })(),
+    );
+  });
 });
 
 describe('an opening', () => {
