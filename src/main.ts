@@ -25,18 +25,11 @@ const carryOut = async (plan: Plan): Promise<number> => {
     await serveConnection(plan, inheritance.fd);
     return EX.OK;
   }
-  const { targets, upstreams, proxyProtocol, limits } = plan.services[0] as Service;
-  const target = targets[0]?.to;
-  if (target === undefined || isUnix(target))
+  const { targets } = plan.services[0] as Service;
+  if (targets.length === 0)
     throw new UsageError('there is no -s (--server), and stdin is no socket as inetd would give it');
-  if (upstreams.length > 0 || proxyProtocol !== null) {
-    throw new UsageError(
-      'standard input and output are relayed to HOST PORT as nc does, without proxies and PROXY header',
-    );
-  }
   const { relayStdio } = await import('./control/stdio.js');
-  await relayStdio(target, limits);
-  return EX.OK;
+  return relayStdio(plan);
 };
 
 /**

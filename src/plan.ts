@@ -247,7 +247,6 @@ export interface Plan {
 export const targetTo = (to: HostPort | UnixAddress): Target => ({ to, weight: 1, source: null });
 
 /**
-/**
  * The hosts that a service connects to by name or address: its upstreams, and behind them its targets, unless only
  * upstreams go there and are told their names. Addresses go by this order wherever they are handed on.
  */

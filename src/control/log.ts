@@ -1,7 +1,7 @@
-import { writeSync } from 'node:fs';
 import pino from 'pino';
 import posix from 'posix';
 import type { LogLevel, Plan } from '../plan.js';
+import { localTime, writeLine } from './stderr.js';
 
 /** The daemon's own log; the access log is another file's. */
 export interface Log {
@@ -23,14 +23,7 @@ interface Line {
   readonly msg: string;
 }
 
-/** `2026-11-22 20:48:41.123 info   listening on 0.0.0.0:8081` */
-const toStderr = ({ time, level, msg }: Line): void => {
-  try {
-    writeSync(2, `${time.slice(0, 10)} ${time.slice(11, 23)} ${level.padEnd(6)} ${msg}\n`);
-  } catch {
-    // A stderr that is full or gone is no reason to end: there is nowhere to say so.
-  }
-};
+const toStderr = ({ time, level, msg }: Line): void => writeLine(time, level, msg);
 
 const toSyslog = ({ level, msg }: Line): void => {
   for (const line of syslogLines(msg)) posix.syslog(PRIORITIES[level], line);
@@ -50,12 +43,6 @@ export const syslogLines = (message: string): string[] =>
     .filter((line) => line.trim() !== '')
     .slice(0, MOST_LINES)
     .map((line) => (line.length > MOST_CHARACTERS ? `${line.slice(0, MOST_CHARACTERS)}…` : line));
-
-/** The time of day where we are, in the form of Date.toISOString. */
-const localTime = (): string => {
-  const now = new Date();
-  return new Date(now.getTime() - now.getTimezoneOffset() * 60_000).toISOString();
-};
 
 /**
  * Opens the log: readable lines on stderr, or messages of facility daemon to syslog, from `ident`. A syslog daemon

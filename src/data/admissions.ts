@@ -75,6 +75,6 @@ export class Admissions {
     }
     site.reporter.access?.(`TCP wrappers refused from ${client?.ip ?? '-'}`);
     refuse(site, fd, `TCP wrappers refused from ${client === null ? '-' : formatAddress(client)}: ${refusal}`);
-    site.thread.onClosed(refusal);
+    site.thread.onClosed(`TCP wrappers: ${refusal}`);
   }
 }

@@ -22,6 +22,7 @@ import {
 import type { Admissions } from './admissions.js';
 import type { Detected } from './detect.js';
 import { Endpoint } from './endpoint.js';
+import type { FtpLink, FtpRelay } from './ftp-relay.js';
 import type { HttpLink, HttpRelay } from './http-relay.js';
 import { type Runnable, SCRATCH_SIZE } from './loop.js';
 import { type Closed, type Opened, type Opener, Opening, type Way } from './opening.js';
@@ -47,7 +48,7 @@ const NOTHING = Buffer.alloc(0);
  * gets an HttpRelay, which filters both pumps and says which ways to open; everything else gets a way by the service's
  * passage for it, and is pumped. Ends of stream pass on each way for itself, and a reset passes on.
  */
-export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
+export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, Filter {
   deadline: number;
   tick = Number.POSITIVE_INFINITY;
   readonly original: OriginalDestination | null;
@@ -62,11 +63,14 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   #opening: Opening | null = null;
   /** The way goes, or tries to go, past all upstreams. */
   #direct = false;
+  /** What a relay's upstream is to connect to; null: there is none. */
+  #relayedTo: End | null = null;
   /** What the access log calls the end of a way that is not HTTP's. */
   #destination: string | null = null;
   /** The client's first bytes, until they say what it speaks; null from then on, and in a relay. */
   #first: Buffer | null = null;
   #http: HttpRelay | null = null;
+  #ftp: FtpRelay | null = null;
   #toUpstreamEnded = false;
   #toClientEnded = false;
   #lingering = false;
@@ -125,6 +129,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       this.#giveUp('no proxy can be told to connect to a socket of this host');
       return;
     }
+    this.#relayedTo = end;
     this.#destination = formatEnd(end);
     this.#openTunnel(end);
   }
@@ -315,6 +320,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     endpoint.owner = this;
     toUpstream.attach(this.#client, endpoint);
     toClient.attach(endpoint, this.#client);
+    this.#shape();
     this.#active();
     if (this.#http === null || this.#direct) {
       const untouched = this.#http === null ? (this.#first ?? NOTHING) : this.#http.release();
@@ -325,11 +331,39 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       const target = this.#direct ? (member?.host.name ?? null) : null;
       this.access('Transparent', target ?? this.#destination ?? formatAddress(address));
       if (untouched.length > 0) toUpstream.put(untouched, 0, untouched.length);
-      if (early.length > 0) toClient.put(early, 0, early.length);
+      if (this.site.service.ftp !== null) this.#followFtp(endpoint, address);
+      if (early.length > 0) {
+        if (this.#ftp === null) toClient.put(early, 0, early.length);
+        else this.#ftp.onReply(early, early.length);
+      }
     } else {
       this.#http.onOpen(early, used);
     }
     this.run();
+  }
+
+  /** A client without an address, as on a socket of another family, has no use for data connections. */
+  #followFtp(upstream: Endpoint, address: SocketAddress): void {
+    const { site, clientAddress } = this;
+    const near = localAddress(this.#client.fd);
+    const local = localAddress(upstream.fd);
+    if (clientAddress === null || near === null || local === null) return;
+    const source = this.#member?.host.source?.ip ?? null;
+    const sides = { clientFd: this.#client.fd, client: clientAddress.ip, near: near.ip, local: local.ip, source };
+    // What an upstream connects to, or ourselves.
+    const past = this.#direct || this.#relayedTo === null;
+    const origin = past ? address.ip : (this.#relayedTo as End).host;
+    this.#ftp = (site.parts as Parts).follow(this, { ...sides, origin, member: past ? null : this.#member });
+  }
+
+  #shape(): void {
+    const { loop, parts, service } = this.site;
+    const { shaping } = service;
+    if (shaping === null) return;
+    const { shaper } = parts as Parts;
+    const { toUpstream, toClient } = this;
+    if (shaping.toUpstream) toUpstream.shaper ??= shaper(shaping, loop.now, this);
+    if (shaping.toClient) toClient.shaper ??= shaper(shaping, loop.now, this);
   }
 
   onClosed({ message, unreachable, status }: Closed): void {
@@ -398,7 +432,10 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     const movedUp = toUpstream.moved;
     const movedDown = toClient.moved;
     this.#http?.resume();
+    this.#ftp?.resume();
     const up = toUpstream.run();
+    // What an upstream that has failed still said is not held back: the end of the connection would overtake it.
+    if (up === FAILED) toClient.unshape();
     const down = toClient.run();
     if (this.#closed || this.#opening !== null) return;
     // Not before: the first bytes may have made it HTTP.
@@ -465,7 +502,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       shutdownSend(this.#client.fd);
     }
     // toClient's run may have let toUpstream go on.
-    if (up === MORE || down === MORE || http?.canResume || toUpstream.ready) this.site.loop.again(this);
+    if (up === MORE || down === MORE || http?.canResume || this.#ftp?.canResume || toUpstream.ready)
+      this.site.loop.again(this);
     if (active) this.#active();
     if (http !== null && http.headDeadline < this.deadline) {
       this.deadline = http.headDeadline;
@@ -476,6 +514,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   onDeadline(): void {
     const { loop, service } = this.site;
     const head = this.#http?.headDeadline ?? Number.POSITIVE_INFINITY;
+    const heldUntil = Math.max(this.toUpstream.heldUntil, this.toClient.heldUntil);
     if (this.#lingering) {
       this.#finish('done');
     } else if (this.#opening !== null) {
@@ -485,6 +524,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       // A client that waits for the server to begin, or stopped in the middle of what might have been a request.
       this.#watchUntil(loop.now + service.limits.connect);
       this.#onDetected({ kind: 'unknown' });
+    } else if (heldUntil > loop.now) {
+      // Nobody but us is slow.
+      this.#watchUntil(heldUntil);
     } else if (head <= loop.now) {
       this.#http?.refuse(408, `The request's head did not arrive within ${service.limits.head / 1000} seconds.`);
       this.#active();
@@ -498,6 +540,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     } else if (this.#http?.isUnanswered) {
       this.#http.giveUpAnswer(504, `The proxy did not answer within ${service.limits.idle / 1000} seconds.`);
       this.run();
+    } else if (this.#ftp?.isTransferring) {
+      // The control connection of a long transfer has nothing to say.
+      this.#active();
     } else {
       const reason = `idle for ${Math.round((loop.now - this.#lastActive) / 1000)} s`;
       // Where bytes are left behind, an end in order would say that they were all.
@@ -680,6 +725,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.#opening = null;
     if (this.#member !== null) this.#member.connections--;
     this.#member = null;
+    this.#ftp?.close();
     counters.add('open', -1);
     counters.add('bytesFromClients', this.toUpstream.moved);
     counters.add('bytesToClients', this.toClient.moved);
@@ -755,8 +801,13 @@ export const admit = (site: Site, fd: number, client: ClientAddress | null, list
   else (thread.admissions as Admissions).hold(site, fd, client, listenPort);
 };
 
-/** Takes over the connected socket of a client that is admitted. */
-export const begin = (site: Site, fd: number, client: ClientAddress | null, listenPort: number | null): void => {
+/** Takes over the connected socket of a client that is admitted; null: that failed, and it is closed. */
+export const begin = (
+  site: Site,
+  fd: number,
+  client: ClientAddress | null,
+  listenPort: number | null = null,
+): Connection | null => {
   let connection: Connection;
   try {
     connection = new Connection(site, fd, client, listenPort);
@@ -765,7 +816,8 @@ export const begin = (site: Site, fd: number, client: ClientAddress | null, list
     const from = client === null ? '-' : formatAddress(client);
     site.reporter.log('error', `${site.service.name}: client ${from}: ${error.message}`);
     closeFd(fd);
-    return;
+    return null;
   }
   connection.start();
+  return connection;
 };

@@ -25,7 +25,7 @@ export interface Reporter {
 export interface Thread {
   readonly loop: Loop;
   readonly reporter: Reporter;
-  readonly counters: CounterRow;
+  readonly counters: Pick<CounterRow, 'add'>;
   /** All open connections. */
   readonly connections: Set<Connection>;
   readonly names: Names;

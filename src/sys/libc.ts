@@ -41,6 +41,11 @@ export const socket = bind<(domain: number, type: number, protocol: number) => F
   'int',
   'int',
 ]);
+export const socketpair = bind<(domain: number, type: number, protocol: number, ends: Memory) => number>(
+  'socketpair',
+  'int',
+  ['int', 'int', 'int', 'void *'],
+);
 export const bindSocket = bind<(fd: Fd, address: Memory, length: number) => number>('bind', 'int', [
   'int',
   'void *',

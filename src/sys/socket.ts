@@ -17,6 +17,7 @@ const SO_REUSEADDR = 2;
 const SO_TYPE = 3;
 const SO_ERROR = 4;
 const SO_KEEPALIVE = 9;
+const SO_OOBINLINE = 10;
 const SO_LINGER = 13;
 const SO_REUSEPORT = 15;
 const SO_ACCEPTCONN = 30;
@@ -32,6 +33,7 @@ const IPV6_V6ONLY = 26;
 const SO_ORIGINAL_DST = 80;
 
 const MSG_NOSIGNAL = 0x4000;
+const SHUT_RD = 0;
 const SHUT_WR = 1;
 
 const result = (value: number): number => (value === -1 ? -libc.errno() : value);
@@ -41,6 +43,7 @@ const sockaddr = Buffer.alloc(128);
 const length = new Uint32Array(1);
 const integer = new Int32Array(1);
 const linger = new Int32Array(2);
+const ends = new Int32Array(2);
 
 const setInteger = (fd: number, level: number, name: number, value: number): number => {
   integer[0] = value;
@@ -61,6 +64,13 @@ const readName = (call: typeof libc.getsockname, fd: number): SocketAddress | nu
 /** A TCP socket of the address's family. */
 export const tcpSocket = (ipv6: boolean): number =>
   result(libc.socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+
+/** A connection with both ends here: two connected sockets of family unix, as socketpair(2) makes them. */
+export const socketPair = (): readonly [number, number] => {
+  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  must(result(libc.socketpair(AF_UNIX, type, 0, ends)), 'socketpair');
+  return [ends[0] as number, ends[1] as number];
+};
 
 /**
  * Lets a socket have addresses that are not this host's (IP_TRANSPARENT, ip(7)): 0, or an errno negated, EPERM without
@@ -137,6 +147,20 @@ export const prepareListener = (fd: number): void => {
 /** Has the kernel find out, in hours, whether a silent peer is still there (SO_KEEPALIVE, tcp(7)). */
 export const keepAlive = (fd: number): void => {
   setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+};
+
+/** Urgent bytes come in their place among the others (SO_OOBINLINE, socket(7)); recv skips them otherwise. */
+export const receiveUrgentInline = (fd: number): void => {
+  setInteger(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+};
+
+/**
+ * Makes a listening socket listen no more: its queue is reset, and others with SO_REUSEADDR may listen on its port
+ * although it is still open (inet_shutdown in net/ipv4/af_inet.c disconnects it, and only a listener keeps such a port to
+ * itself: inet_csk_bind_conflict in net/ipv4/inet_connection_sock.c).
+ */
+export const stopListening = (fd: number): void => {
+  libc.shutdown(fd, SHUT_RD);
 };
 
 /** Starts a connect: 0, or -EINPROGRESS while it is under way, or another errno negated (connect(2)). */

@@ -284,7 +284,7 @@ describe('an opening', () => {
     const doors = [new Door(), new Door()];
     for (const [answer, status, message] of [
       ['HTTP/1.1 403 Forbidden\r\n\r\n', 403, / for origin\.test:443: .* 403\.$/],
-      ['HTTP/1.1 407 No\r\n\r\n', 502, / 407\.$/],
+      ['HTTP/1.1 407 No\r\n\r\n', 502, / 407: it wants a user and a password\.$/],
       ['SSH-2.0-x\r\n', 502, /status line/],
       [null, 502, /it ended the connection$/],
     ] as const) {

@@ -5,7 +5,7 @@ import { EPOLLOUT, Epoll } from '../../src/sys/epoll.js';
 import { E } from '../../src/sys/errno.js';
 import * as libc from '../../src/sys/libc.js';
 import { closePipe, createPipe } from '../../src/sys/pipe.js';
-import { adoptFd, closeFd, replaceFd } from '../../src/sys/process.js';
+import { adoptFd, closeFd, duplicateFd, readFrom, replaceFd, writeTo } from '../../src/sys/process.js';
 import {
   accept,
   bindSource,
@@ -24,6 +24,7 @@ import {
   resetOnClose,
   setTransparent,
   shutdownSend,
+  socketPair,
   startListening,
   tcpSocket,
   tproxyDestination,
@@ -45,6 +46,8 @@ const option = (fd: number, level: number, name: number): number => {
   return value[0] as number;
 };
 
+const notRoot = process.getuid?.() === 0 ? false : 'IP_TRANSPARENT needs CAP_NET_ADMIN';
+
 const scratch = Buffer.alloc(100);
 
 /** Reads when there is something. */
@@ -57,6 +60,15 @@ const read = (fd: number): number | string => {
 };
 
 describe('sockets', () => {
+  test('are bound to the address of another host when they are transparent', { skip: notRoot }, () => {
+    for (const ip of ['192.0.2.9', '2001:db8::9']) {
+      assert.throws(() => boundSocket({ ip, port: 0 }, false), /^SystemError: bind .*: EADDRNOTAVAIL$/);
+      const fd = boundSocket({ ip, port: 0 }, false, true);
+      assert.equal(localAddress(fd)?.ip, ip);
+      closeFd(fd);
+    }
+  });
+
   test('bind, listen, connect, accept: both ends know each other, over IPv4 and IPv6', () => {
     for (const ip of ['127.0.0.1', '::1']) {
       const door = new Door(ip);
@@ -346,5 +358,42 @@ describe('descriptors of other programs', () => {
     a.close();
     b.close();
     assert.throws(() => replaceFd(987_654, 3), { message: 'dup2 fd 987654: EBADF' });
+  });
+});
+
+describe('a socket pair', () => {
+  test('is a connection with both ends here, which does not block and is not handed on', () => {
+    const ends = socketPair();
+    for (const end of ends) {
+      assert.equal(libc.fcntl(end, F_GETFD, 0), 1);
+      assert.equal(libc.fcntl(end, F_GETFL, 0) & O_NONBLOCK, O_NONBLOCK);
+      assert.equal(inheritedKind(end), 'connected');
+      assert.equal(peerAddress(end), null);
+    }
+    const [near, far] = ends;
+    const bytes = Buffer.from('-hello-');
+    assert.equal(writeTo(near, bytes, 1, 6), 5);
+    assert.equal(readFrom(far, scratch), 5);
+    assert.equal(scratch.toString('latin1', 0, 5), 'hello');
+    assert.equal(readFrom(far, scratch), -E.AGAIN);
+    closeFd(near);
+    assert.equal(readFrom(far, scratch), 0);
+    assert.equal(writeTo(far, bytes, 0, 1), -E.PIPE);
+    closeFd(far);
+  });
+});
+
+describe('a copy of a descriptor', () => {
+  test('is above the standard streams, not handed on, and outlives the one that it was made of', () => {
+    const [near, far] = socketPair();
+    const copy = duplicateFd(near);
+    assert.ok(copy > 2);
+    assert.equal(libc.fcntl(copy, F_GETFD, 0), 1);
+    closeFd(near);
+    assert.equal(readFrom(far, scratch), -E.AGAIN);
+    closeFd(copy);
+    assert.equal(readFrom(far, scratch), 0);
+    closeFd(far);
+    assert.throws(() => duplicateFd(copy), { code: 'EBADF', message: `fcntl fd ${copy}: EBADF` });
   });
 });
