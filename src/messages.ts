@@ -27,6 +27,8 @@ export interface WorkerStart {
   readonly counters: readonly SharedArrayBuffer[];
   /** See OwnSockets. */
   readonly ownSockets: SharedArrayBuffer;
+  /** See AffinityTable. By service; null for one without. */
+  readonly affinities: readonly (SharedArrayBuffer | null)[];
 }
 
 /** Control to data. Post, then write to the wake eventfd: a worker that sits in epoll_wait runs no event of a port. */
@@ -38,8 +40,14 @@ export type Command =
       readonly host: number;
       readonly addresses: readonly UpstreamAddress[];
     }
-  /** What a probe of an upstream found. */
-  | { readonly kind: 'health'; readonly service: number; readonly upstream: number; readonly up: boolean }
+  /** What a probe of one address of a host of hostsOf(service) found. */
+  | {
+      readonly kind: 'health';
+      readonly service: number;
+      readonly host: number;
+      readonly address: UpstreamAddress;
+      readonly up: boolean;
+    }
   /** The answer to a `resolve` report; empty when the name has no address. */
   | { readonly kind: 'resolved'; readonly name: string; readonly ips: readonly string[] }
   /** The answer to an `admission` report: why the client is refused, or null. */

@@ -165,7 +165,7 @@ export interface Service {
   readonly health: Health;
   /** Look the hosts' names up so often, in milliseconds; null: only after failures, and on reload. */
   readonly dnsRefresh: number | null;
-  /** Probe each upstream so often, in milliseconds; null: never. */
+  /** Probe each upstream, or without one each target, so often, in milliseconds; null: never. Not of udp. */
   readonly check: number | null;
   /** Never connect past the upstreams. */
   readonly proxyOnly: boolean;

@@ -49,7 +49,7 @@ Proxies
                         with user:password@ in front of HOST if needed
   --balance HOW         ${BALANCES.join(', ')}
                         (default: ${BALANCES[0]})
-  --check SECONDS       try to connect to each proxy so often
+  --check SECONDS       try to connect to each proxy, or target, so often
   --proxy-auth FILE     user:password for the proxies, in FILE's first line
   --proxy-protocol V    begin connections with a PROXY header: v1 or v2
 

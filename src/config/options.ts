@@ -58,7 +58,8 @@ const OF_HTTP: readonly Option[] = [
   OPTIONS.headBytes,
 ];
 
-const OF_UPSTREAMS: readonly Option[] = [OPTIONS.balance, OPTIONS.check, OPTIONS.proxyAuth];
+/** Options for those of several that connections are shared out to. */
+const OF_HOSTS: readonly Option[] = [OPTIONS.balance, OPTIONS.check];
 
 /** Throws UsageError for options that have no effect beside the others, or take back what another says. */
 export const refuseContradictions = (args: Arguments, service: Service): void => {
@@ -85,8 +86,10 @@ const refuseInRelay = ({ upstreams, targets, balance }: Service, refuse: Refuse)
   for (const option of OF_HTTP) refuse(option, `is for HTTP, which ${relay} doesn't look at`);
   if (balance === 'url-hash') refuse(OPTIONS.balance, `url-hash is for HTTP, which ${relay} doesn't look at`);
   if (upstreams.length > 0) return;
-  for (const option of OF_UPSTREAMS) refuse(option, `needs ${optionName(OPTIONS.upstream)} beside ${relay}`);
+  refuse(OPTIONS.proxyAuth, `needs ${optionName(OPTIONS.upstream)} beside ${relay}`);
   if (targets.length > 0) return;
+  const hosts = `HOST PORT or ${optionName(OPTIONS.upstream)}`;
+  for (const option of OF_HOSTS) refuse(option, `needs ${hosts} beside ${relay}: an origin has one address`);
   refuse(OPTIONS.proxyOnly, `contradicts ${relay} without HOST PORT or --upstream, which has no proxy`);
   refuse(OPTIONS.proxyProtocol, `needs HOST PORT or --upstream beside ${relay}: an origin does not expect it`);
 };

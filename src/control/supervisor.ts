@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { allocateAffinity } from '../affinity-table.js';
 import { Counters, type Slot } from '../counters.js';
 import { EX } from '../failure.js';
 import type { Report } from '../messages.js';
@@ -18,12 +19,6 @@ import { handleSignals } from './signals.js';
 import { StatusReports } from './status-reports.js';
 import { TcpWrappers } from './tcp-wrappers.js';
 import { checkWorkersLoadable, Workers } from './workers.js';
-
-/** How often hosts' names are looked up again while there is traffic, in ms. */
-const RESOLVE_INTERVAL = 10_000;
-
-/** After a failed connect they are looked up at once, but not more often than this. */
-const RESOLVE_PAUSE = 1000;
 
 /**
  * The server from start to end. `inherited` are listening sockets that were handed to us; without any, the plan's own
@@ -81,8 +76,6 @@ class Server {
   readonly #wrappers: TcpWrappers | null;
   /** Clients that TCP wrappers are being asked about. */
   #undecided = 0;
-  #resolvedAt = Date.now();
-  #acceptedThen = 0;
   #end: (code: number) => void = () => {};
   #ending = false;
 
@@ -119,6 +112,9 @@ class Server {
   async startWorkers({ handles }: Listening, budget: Budget): Promise<void> {
     const ownSockets = allocateOwnSockets();
     const counters = this.#plan.services.map((_, id) => this.#counters.add(id));
+    const affinities = this.#plan.services.map(({ affinity }) =>
+      affinity === null ? null : allocateAffinity(affinity),
+    );
     await Promise.all(
       handles.map((listeners, index) =>
         this.#workers.start({
@@ -130,19 +126,18 @@ class Server {
           maxPipes: budget.pipes,
           counters,
           ownSockets,
+          affinities,
         }),
       ),
     );
-    // Not unref'ed: this timer is what keeps the main thread's event loop alive.
-    setInterval(() => {
-      const accepted = this.#counters.total('accepted');
-      if (accepted > this.#acceptedThen) void this.#resolveAgain();
-      this.#acceptedThen = accepted;
-    }, RESOLVE_INTERVAL);
+    this.#hosts.watch(
+      () => this.#counters.total('accepted'),
+      (service, host, addresses) => this.#workers.tell({ kind: 'addresses', service, host, addresses }),
+    );
     startProbes(this.#plan, {
       log: this.#log,
-      addressesOf: (service, upstream) => this.#hosts.addresses[service]?.[upstream] ?? [],
-      onHealth: (service, upstream, up) => this.#workers.tell({ kind: 'health', service, upstream, up }),
+      addressesOf: (service, host) => this.#hosts.addresses[service]?.[host] ?? [],
+      onHealth: (service, host, address, up) => this.#workers.tell({ kind: 'health', service, host, address, up }),
     });
   }
 
@@ -160,6 +155,7 @@ class Server {
     const problem = this.#accessLog?.reopen() ?? null;
     if (problem !== null) this.#log.write('error', problem);
     else this.#log.write('info', 'logs reopened');
+    this.#hosts.lookAgain();
   }
 
   dump(): void {
@@ -206,7 +202,7 @@ class Server {
         for (const line of report.lines) this.#log.write('info', line);
         return;
       case 'unreachable':
-        if (Date.now() - this.#resolvedAt >= RESOLVE_PAUSE) void this.#resolveAgain();
+        this.#hosts.onUnreachable(report.service);
         return;
       case 'resolve':
         void this.#answer(report.name, worker);
@@ -214,13 +210,6 @@ class Server {
       case 'admission':
         void this.#decide(report, worker);
     }
-  }
-
-  async #resolveAgain(): Promise<void> {
-    this.#resolvedAt = Date.now();
-    await this.#hosts.refresh((service, host, addresses) => {
-      this.#workers.tell({ kind: 'addresses', service, host, addresses });
-    });
   }
 
   async #answer(name: string, worker: number): Promise<void> {

@@ -66,6 +66,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   #opening: Opening | null = null;
   /** The way goes, or tries to go, past all upstreams. */
   #direct = false;
+  /** What a relay's upstream is to connect to; null: there is none. */
+  #relayedTo: End | null = null;
   /** What the access log calls the end of a way that is not HTTP's. */
   #destination: string | null = null;
   /** The client's first bytes, until they say what it speaks; null from then on, and in a relay. */
@@ -121,16 +123,31 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
       this.toUpstream.unseen = 0;
       return;
     }
-    const to = service.targets[0]?.to;
-    const end = to === undefined ? this.#originalEnd() : isUnix(to) ? null : to;
-    if (end === null) {
+    if (this.site.targets === null && this.original === null) {
       const why = 'no original destination: the connection was not redirected here, so there is nowhere to go';
       this.#giveUp(why, 'local-connect-failed -');
       return;
     }
+    if (service.upstreams.length === 0) {
+      this.#openDirect();
+      return;
+    }
+    const end = this.#relayEnd();
+    if (end === null) {
+      this.#giveUp('no proxy can be told to connect to a socket of this host', 'local-connect-failed -');
+      return;
+    }
+    this.#relayedTo = end;
     this.#destination = formatEnd(end);
-    if (service.upstreams.length === 0) this.#openDirect();
-    else this.#openTunnel(end);
+    this.#openTunnel(end);
+  }
+
+  /** Where a relay's upstream shall connect to; null: nowhere that it could be told. */
+  #relayEnd(): End | null {
+    const { ends, loop } = this.site;
+    if (ends === null) return this.#originalEnd();
+    const to = ends.order(loop.now, this.clientAddress?.ip ?? '')[0]?.host.to;
+    return to === undefined || isUnix(to) ? null : to;
   }
 
   // The client's first bytes, in http mode.
@@ -217,15 +234,14 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   }
 
   #openDirect(): void {
-    const { target, service } = this.site;
+    const { targets, loop } = this.site;
     this.#direct = true;
-    const addresses = target === null ? [this.original as SocketAddress] : target.next();
     // A relay's target may want to know its client as much as an upstream may; an origin never asked for that.
     this.#open({
-      members: [],
-      addresses,
+      members: targets === null ? [] : targets.order(loop.now, this.clientAddress?.ip ?? ''),
+      addresses: targets === null ? [this.original as SocketAddress] : [],
       tunnel: null,
-      preface: service.targets.length === 0 ? null : this.#preface(),
+      preface: targets === null ? null : this.#preface(),
       spare: false,
     });
   }
@@ -247,7 +263,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     }
     this.#open({
       // All are down and there is no way past them: to try is better than to refuse.
-      members: members.length > 0 ? members : this.#httpMembers(),
+      members: members.length > 0 ? members : this.site.pool.httpMembers,
       addresses: [],
       tunnel: null,
       preface: this.#preface(),
@@ -260,7 +276,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.#direct = false;
     const members = this.#order(false, `${host}:${port}`);
     this.#open({
-      members: members.length > 0 ? members : this.#httpMembers(),
+      members: members.length > 0 ? members : this.site.pool.httpMembers,
       addresses: [],
       tunnel: { host, port },
       preface: this.#preface(),
@@ -274,11 +290,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   }
 
   #order(onlyHttp: boolean, url: string): readonly Member[] {
-    return this.site.pool.order(this.site.loop.now, onlyHttp, this.clientAddress?.ip ?? '', url);
-  }
-
-  #httpMembers(): readonly Member[] {
-    return this.site.pool.members.filter(({ upstream }) => upstream.scheme === 'http');
+    return this.site.pool.order(this.site.loop.now, this.clientAddress?.ip ?? '', url, onlyHttp);
   }
 
   /** The client's bytes may go to the original destination as they are: nothing of them went anywhere yet. */
@@ -326,7 +338,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
       this.#first = null;
       toUpstream.filter = null;
       toUpstream.paused = false;
-      this.access('Transparent', this.#destination ?? formatAddress(address));
+      const target = this.#direct ? (member?.host.name ?? null) : null;
+      this.access('Transparent', target ?? this.#destination ?? formatAddress(address));
       if (untouched.length > 0) toUpstream.put(untouched, 0, untouched.length);
       if (this.site.service.ftp !== null) this.#followFtp(endpoint, address);
       if (early.length > 0) {
@@ -345,11 +358,12 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     const near = localAddress(this.#client.fd);
     const local = localAddress(upstream.fd);
     if (clientAddress === null || near === null || local === null) return;
-    const to = site.service.targets[0]?.to ?? this.#originalEnd();
+    const source = this.#member?.host.source?.ip ?? null;
+    const sides = { clientFd: this.#client.fd, client: clientAddress.ip, near: near.ip, local: local.ip, source };
     // What an upstream connects to, or ourselves.
-    const origin = this.#member === null || to === null || isUnix(to) ? address.ip : to.host;
-    const sides = { clientFd: this.#client.fd, client: clientAddress.ip, near: near.ip, origin, local: local.ip };
-    this.#ftp = (site.parts as Parts).follow(this, { ...sides, member: this.#member });
+    const past = this.#direct || this.#relayedTo === null;
+    const origin = past ? address.ip : (this.#relayedTo as End).host;
+    this.#ftp = (site.parts as Parts).follow(this, { ...sides, origin, member: past ? null : this.#member });
   }
 
   #shape(): void {
@@ -382,7 +396,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
 
   /** See HttpLink. */
   get authorization(): string | null {
-    return this.#member?.authorization ?? null;
+    return this.#member?.host.authorization ?? null;
   }
 
   /** See HttpLink. */
@@ -787,8 +801,8 @@ const whatItSpeaks = (detected: Detected, count: number): string => {
 
 /** For a debug line. */
 const whereItGoes = ({ members, addresses, tunnel }: Way): string => {
-  const to = members.length > 0 ? members.map(({ upstream }) => formatEnd(upstream)) : addresses.map(formatAddress);
-  return `connecting to ${to.join(' or ')}${tunnel === null ? '' : `, and through it to ${formatEnd(tunnel)}`}`;
+  const to = members.length > 0 ? members.map(({ address }) => address) : addresses;
+  return `connecting to ${to.map(formatAddress).join(' or ')}${tunnel === null ? '' : `, and through it to ${formatEnd(tunnel)}`}`;
 };
 
 const LOOP = 'loop: the connection is our own; a redirect rule catches what this program sends';

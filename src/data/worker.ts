@@ -1,4 +1,5 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { AffinityTable } from '../affinity-table.js';
 import { CounterRow } from '../counters.js';
 import type { Command, Report, WorkerStart } from '../messages.js';
 import { OwnSockets } from '../own-sockets.js';
@@ -50,10 +51,12 @@ const thread: Thread = {
     for (const listener of listeners) listener.onClosed();
   },
 };
-const sites = start.plan.services.map(
-  (service, i) =>
-    new Site(i, service, thread, isPlainRelay(service) ? null : parts, start.addresses[i] ?? [], start.index),
-);
+const sites = start.plan.services.map((service, i) => {
+  const memory = start.affinities[i] ?? null;
+  const affinity = memory === null || service.affinity === null ? null : new AffinityTable(memory, service.affinity);
+  const needed = isPlainRelay(service) ? null : parts;
+  return new Site(i, service, thread, needed, start.addresses[i] ?? [], start.index, affinity);
+});
 listeners = start.listeners.map(
   ({ service, fd, host }) => new Listener(sites[service] as Site, fd, start.maxConnections, host),
 );
@@ -63,13 +66,9 @@ const obey = (command: Command): void => {
     case 'addresses':
       sites[command.service]?.setAddresses(command.host, command.addresses);
       return;
-    case 'health': {
-      const member = sites[command.service]?.pool.members[command.upstream];
-      if (member !== undefined) member.probedUp = command.up;
-      // What this thread held against it is older news.
-      if (command.up) member?.succeeded();
+    case 'health':
+      sites[command.service]?.setHealth(command.host, command.address, command.up);
       return;
-    }
     case 'resolved':
       thread.names.answer(command.name, command.ips, loop.now);
       return;

@@ -55,6 +55,7 @@ const begin = (over: Partial<Omit<WorkerStart, 'wakeFd'>> = {}): Omit<WorkerStar
   maxPipes: 10,
   counters: [allocateCounters(1)],
   ownSockets: allocateOwnSockets(),
+  affinities: [null],
   ...over,
 });
 

@@ -26,6 +26,7 @@ import {
   type Upstream,
 } from '../../src/plan.js';
 import { E, errnoName } from '../../src/sys/errno.js';
+import { listen } from '../../src/sys/libc.js';
 import { closeFd } from '../../src/sys/process.js';
 import {
   accept,
@@ -225,6 +226,25 @@ export const refusing = (): SocketAddress => {
   door.close();
   return door.address;
 };
+
+/** A listening socket whose queue is full: a connect to it is never answered. */
+export class Silent {
+  readonly #door = new Door();
+  readonly #callers: Peer[];
+  readonly address = this.#door.address;
+
+  constructor() {
+    // A backlog of 0 lets one connection wait.
+    const outcome = listen(this.#door.fd, 0);
+    if (outcome !== 0) throw new Error(`listen: ${outcome}`);
+    this.#callers = Array.from({ length: 4 }, () => this.#door.connect());
+  }
+
+  close(): void {
+    for (const caller of this.#callers) caller.close();
+    this.#door.close();
+  }
+}
 
 /** How many descriptors this process has open. */
 export const openDescriptors = (): number => readdirSync('/proc/self/fd').length;

@@ -1,34 +1,41 @@
 /**
- * Serves the plan in the JSON file argv[2], in which each property may be left out that has a default, until a signal ends
- * it.
+ * The program without a dialect: `node serve-plan.js FILE`, where FILE is a plan in JSON. What it leaves out is as in the
+ * defaults of src/plan.ts.
  */
 import { readFileSync } from 'node:fs';
 import { supervise } from '../../src/control/supervisor.js';
 import { Failure } from '../../src/failure.js';
-import { DEFAULT_LIMITS, DEFAULT_PLAN, DEFAULT_SERVICE, type Plan } from '../../src/plan.js';
+import { DEFAULT_LIMITS, DEFAULT_PLAN, DEFAULT_SERVICE, type Limits, type Plan, type Service } from '../../src/plan.js';
 
-/** A plan as a test writes it. */
-type Sketch = Partial<Omit<Plan, 'services'>> & {
-  readonly services: readonly (Partial<Plan['services'][number]> & { readonly name: string })[];
+export type GivenService = Partial<Omit<Service, 'limits' | 'http'>> &
+  Pick<Service, 'name'> & { readonly limits?: Partial<Limits>; readonly http?: Partial<Service['http']> };
+
+export type GivenPlan = Partial<Omit<Plan, 'services'>> & { readonly services: readonly GivenService[] };
+
+const read = (): Plan => {
+  const given = JSON.parse(readFileSync(process.argv[2] as string, 'utf8')) as GivenPlan;
+  return {
+    ...DEFAULT_PLAN,
+    foreground: true,
+    ...given,
+    services: given.services.map((service) => ({
+      ...DEFAULT_SERVICE,
+      listen: [],
+      ...service,
+      http: { ...DEFAULT_SERVICE.http, ...service.http },
+      limits: { ...DEFAULT_LIMITS, ...service.limits },
+    })),
+  };
 };
 
-const sketch = JSON.parse(readFileSync(process.argv[2] as string, 'utf8')) as Sketch;
-const plan: Plan = {
-  ...DEFAULT_PLAN,
-  foreground: true,
-  ...sketch,
-  services: sketch.services.map((service) => ({
-    ...DEFAULT_SERVICE,
-    listen: [],
-    ...service,
-    http: { ...DEFAULT_SERVICE.http, ...service.http },
-    limits: { ...DEFAULT_LIMITS, ...service.limits },
-  })),
+const run = async (): Promise<number> => {
+  try {
+    return await supervise(read(), []);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    console.error(error.message);
+    return error.exitCode;
+  }
 };
-try {
-  process.exit(await supervise(plan, []));
-} catch (error) {
-  if (!(error instanceof Failure)) throw error;
-  process.stderr.write(`${error.message}\n`);
-  process.exit(error.exitCode);
-}
+
+process.exit(await run());
