@@ -1,5 +1,5 @@
 /** Named slots of shared memory. Each worker writes its own row and nobody else does; control reads all rows. */
-const SLOTS = ['accepted', 'open', 'refused', 'bytesFromClients', 'bytesToClients'] as const;
+const SLOTS = ['accepted', 'open', 'refused', 'bytesFromClients', 'bytesToClients', 'dropped'] as const;
 export type Slot = (typeof SLOTS)[number];
 
 const slotIndex = Object.fromEntries(SLOTS.map((name, i) => [name, i])) as Record<Slot, number>;

@@ -52,6 +52,7 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     },
     counters: new CounterRow(allocateCounters(1), 0),
     connections: new Set(),
+    flowSockets: 0,
     names: new Names(() => {}),
     onClosed: () => loop.stop(),
   };

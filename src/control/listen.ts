@@ -1,10 +1,11 @@
 import { formatAddress, type ListenAddress } from '../address.js';
 import { EX, Failure } from '../failure.js';
 import type { ListenerHandle } from '../messages.js';
-import { isUnix, type Plan } from '../plan.js';
+import { isUnix, type Plan, type Service, unfitForUdp } from '../plan.js';
 import { E, SystemError } from '../sys/errno.js';
 import { adoptFd, closeFd } from '../sys/process.js';
-import { boundSocket, localAddress, prepareListener, startListening } from '../sys/socket.js';
+import { boundSocket, inheritedKind, localAddress, prepareListener, startListening } from '../sys/socket.js';
+import { boundUdpSocket, growReceiveBuffer, shareAddress } from '../sys/udp-socket.js';
 import { resolveHost } from './resolve.js';
 
 /** What the workers listen on. */
@@ -23,16 +24,17 @@ export interface Listening {
 export const openListeners = async (plan: Plan, workers: number): Promise<Listening> => {
   const handles: ListenerHandle[][] = Array.from({ length: workers }, () => []);
   const names: string[] = [];
-  for (const [service, { listen }] of plan.services.entries()) {
-    for (const at of listen) {
+  for (const [service, settings] of plan.services.entries()) {
+    checkProtocol(settings);
+    for (const at of settings.listen) {
       if (isUnix(at)) continue;
       const { host, port } = at;
       for (const ip of host === null ? ['::', '0.0.0.0'] : await resolveHost(host)) {
         const address: ListenAddress = { ip, port };
         try {
-          const fds = openShared(address, workers);
+          const fds = settings.protocol === 'udp' ? openUdp(settings, address, workers) : openShared(address, workers);
           for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd });
-          names.push(formatAddress(address));
+          names.push(nameOf(address, settings));
         } catch (error) {
           // A kernel without IPv6 still has every IPv4 address.
           if (host === null && ip === '::' && isWithoutIPv6(error)) continue;
@@ -44,19 +46,38 @@ export const openListeners = async (plan: Plan, workers: number): Promise<Listen
   return { handles, names };
 };
 
-/** Makes listening sockets that were handed to us ready to serve: all workers share them. */
-export const adoptListeners = (fds: readonly number[], workers: number): Listening => {
+/**
+ * Makes listening sockets that were handed to us ready to serve: all workers share them, but those for datagrams. These
+ * are one worker's: of several each datagram would come to another one, and make flows in all of them.
+ * @throws Failure when they are not of the protocol that the plan's service is for
+ */
+export const adoptListeners = (plan: Plan, fds: readonly number[], workers: number): Listening => {
+  // All of them belong to the one service that a command line makes.
+  const service = plan.services[0] as Service;
+  checkProtocol(service);
   for (const fd of fds) {
     adoptFd(fd);
-    prepareListener(fd);
+    if ((inheritedKind(fd) === 'datagram') !== (service.protocol === 'udp')) {
+      throw new Failure(`${service.name}: fd ${fd} is no ${service.protocol} socket`, EX.CONFIG);
+    }
+    if (service.protocol === 'udp') growReceiveBuffer(fd);
+    else prepareListener(fd);
   }
-  // All of them belong to the one service that a command line makes.
   const shared = fds.map((fd) => ({ service: 0, fd }));
   const names = fds.map((fd) => {
     const address = localAddress(fd);
-    return address === null ? `fd ${fd}` : formatAddress(address);
+    return address === null ? `fd ${fd}` : nameOf(address, service);
   });
-  return { handles: Array.from({ length: workers }, () => shared), names };
+  const isAlone = (worker: number): boolean => service.protocol === 'udp' && worker > 0;
+  return { handles: Array.from({ length: workers }, (_, worker) => (isAlone(worker) ? [] : shared)), names };
+};
+
+const nameOf = (address: ListenAddress, { protocol }: Service): string =>
+  protocol === 'udp' ? `${formatAddress(address)} (udp)` : formatAddress(address);
+
+const checkProtocol = (service: Service): void => {
+  const unfit = service.protocol === 'udp' ? unfitForUdp(service) : null;
+  if (unfit !== null) throw new Failure(`${service.name}: a service of datagrams can't be that: ${unfit}`, EX.CONFIG);
 };
 
 const openShared = (address: ListenAddress, workers: number): number[] => {
@@ -65,6 +86,19 @@ const openShared = (address: ListenAddress, workers: number): number[] => {
   closeFd(boundSocket(address, false));
   const fds = Array.from({ length: workers }, () => boundSocket(address, workers > 1));
   for (const fd of fds) startListening(fd, address);
+  return fds;
+};
+
+/** The same for datagrams. */
+const openUdp = ({ intercept }: Service, address: ListenAddress, workers: number): number[] => {
+  const transparent = intercept === 'tproxy';
+  closeFd(boundUdpSocket(address, false, transparent));
+  const fds = Array.from({ length: workers }, () => boundUdpSocket(address, workers > 1, transparent));
+  for (const fd of fds) {
+    growReceiveBuffer(fd);
+    // The port that clients meant may be this one, and answers have to leave by sockets that are bound to it.
+    if (transparent) shareAddress(fd);
+  }
   return fds;
 };
 

@@ -35,7 +35,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   const user = plan.user === null ? null : findUser(plan.user);
   const hosts = await Hosts.resolve(plan, log);
   const listening =
-    inherited.length > 0 ? adoptListeners(inherited, workerCount) : await openListeners(plan, workerCount);
+    inherited.length > 0 ? adoptListeners(plan, inherited, workerCount) : await openListeners(plan, workerCount);
   const accessLog = plan.accessLog === null ? null : new AccessLog(plan.accessLog.path, user);
   if (plan.pidFile !== null) writePidFile(plan.pidFile);
   // Before the first worker: capabilities belong to a thread and are inherited when it starts.

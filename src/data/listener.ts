@@ -56,10 +56,10 @@ export class Listener implements Watcher, Runnable, Timed {
   }
 
   run(): void {
-    const { loop, connections } = this.#site.thread;
+    const { loop, connections, flowSockets } = this.#site.thread;
     if (this.deadline !== Number.POSITIVE_INFINITY) return;
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
-      if (connections.size >= this.#mostConnections) {
+      if (connections.size + flowSockets / 2 >= this.#mostConnections) {
         if (!this.#saidFull) this.#log('warn', `${connections.size} connections are open: more have to wait`);
         this.#full = true;
         this.#saidFull = true;

@@ -27,6 +27,10 @@ export const parts = {
   /** The PROXY protocol's header for a connection from `source` that meant to go to `destination`. */
   preface: (version: 'v1' | 'v2', source: SocketAddress | null, destination: SocketAddress): Buffer =>
     version === 'v1' ? writeProxyV1(source, destination) : writeProxyV2(source, destination),
+
+  /** The same for the datagrams of `source`, in version 2, which alone knows of them. */
+  datagramPreface: (source: SocketAddress, destination: SocketAddress): Buffer =>
+    writeProxyV2(source, destination, true),
 };
 
 export type Parts = typeof parts;

@@ -26,6 +26,8 @@ export interface Thread {
   /** All open connections. */
   readonly connections: Set<Connection>;
   readonly names: Names;
+  /** Sockets of udp flows that are open. A connection has the place of two. */
+  flowSockets: number;
   /** Called after each connection that ends. */
   onClosed: () => void;
 }

@@ -1,6 +1,6 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { CounterRow } from '../counters.js';
-import type { Command, Report, WorkerStart } from '../messages.js';
+import type { Command, ListenerHandle, Report, WorkerStart } from '../messages.js';
 import { OwnSockets } from '../own-sockets.js';
 import { isPlainRelay, LOG_LEVELS, type LogLevel } from '../plan.js';
 import { clearEventfd, EPOLLET, EPOLLIN } from '../sys/epoll.js';
@@ -10,6 +10,8 @@ import { Loop } from './loop.js';
 import { Names } from './names.js';
 import { parts } from './parts.js';
 import { Site, type Thread } from './site.js';
+import { serveUdp } from './udp.js';
+import { Flows } from './udp-flows.js';
 
 /**
  * A worker thread: one loop for its share of all services' connections. From here on nothing of Node's runs in this
@@ -26,6 +28,8 @@ const loop = new Loop(start.maxPipes, new OwnSockets(start.ownSockets));
 const entries = new AccessEntries((lines) => report({ kind: 'access', lines }));
 loop.onTurnEnd(() => entries.flush());
 let listeners: readonly Listener[] = [];
+/** By service; of those that are udp's. */
+const flows = new Map<number, Flows>();
 const thread: Thread = {
   loop,
   reporter: {
@@ -38,6 +42,7 @@ const thread: Thread = {
   },
   counters: new CounterRow(start.counters, start.index),
   connections: new Set(),
+  flowSockets: 0,
   names: new Names((name) => report({ kind: 'resolve', name })),
   onClosed: () => {
     for (const listener of listeners) listener.onClosed();
@@ -47,7 +52,16 @@ const sites = start.plan.services.map(
   (service, i) =>
     new Site(i, service, thread, isPlainRelay(service) ? null : parts, start.addresses[i] ?? [], start.index),
 );
-listeners = start.listeners.map(({ service, fd }) => new Listener(sites[service] as Site, fd, start.maxConnections));
+const isUdp = ({ service }: ListenerHandle): boolean => start.plan.services[service]?.protocol === 'udp';
+listeners = start.listeners
+  .filter((handle) => !isUdp(handle))
+  .map(({ service, fd }) => new Listener(sites[service] as Site, fd, start.maxConnections));
+const ownFlows = new OwnSockets(start.ownSockets, 'udp');
+for (const { service, fd } of start.listeners.filter(isUdp)) {
+  const known = flows.get(service) ?? new Flows(sites[service] as Site, start.maxConnections, ownFlows);
+  flows.set(service, known);
+  serveUdp(known, fd);
+}
 
 const obey = (command: Command): void => {
   switch (command.kind) {
@@ -65,7 +79,13 @@ const obey = (command: Command): void => {
       thread.names.answer(command.name, command.ips, loop.now);
       return;
     case 'dump':
-      report({ kind: 'dump', lines: [...thread.connections].map((connection) => connection.describe()) });
+      report({
+        kind: 'dump',
+        lines: [
+          ...[...thread.connections].map((connection) => connection.describe()),
+          ...[...flows.values()].flatMap((ofService) => ofService.describe()),
+        ],
+      });
       return;
     case 'stop':
       loop.stop();

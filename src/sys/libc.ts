@@ -18,6 +18,19 @@ const self = koffi.load(null);
 const bind = <F>(name: string, result: string, parameters: readonly string[]): F =>
   self.func(name, result, [...parameters]) as unknown as F;
 
+/** The same, bound by its first call: most processes never make one, and under inetd start-up time counts. */
+const bindLate = <A extends readonly unknown[]>(
+  name: string,
+  result: string,
+  parameters: readonly string[],
+): ((...given: A) => number) => {
+  let bound: ((...given: A) => number) | null = null;
+  return (...given) => {
+    bound ??= bind<(...given: A) => number>(name, result, parameters);
+    return bound(...given);
+  };
+};
+
 /** The errno of this thread's last call. */
 export const errno: () => number = koffi.errno;
 
@@ -104,3 +117,23 @@ export const epollWait = bind<(epoll: Fd, events: Memory, most: number, timeout:
   'int',
   ['int', 'void *', 'int', 'int'],
 );
+export const recvmmsg = bindLate<readonly [fd: Fd, headers: Memory, count: number, flags: number, timeout: null]>(
+  'recvmmsg',
+  'int',
+  ['int', 'void *', 'uint', 'int', 'void *'],
+);
+export const sendmmsg = bindLate<readonly [fd: Fd, headers: Memory, count: number, flags: number]>('sendmmsg', 'int', [
+  'int',
+  'void *',
+  'uint',
+  'int',
+]);
+
+/**
+ * Memory that stays where it is for as long as the process lives, for structs that point to others. What it holds at
+ * first is anything.
+ */
+export const allocate = (size: number): { readonly memory: ArrayBuffer; readonly address: bigint } => {
+  const pointer = koffi.alloc('uint8_t', size);
+  return { memory: koffi.view(pointer, size), address: koffi.address(pointer) };
+};

@@ -309,6 +309,7 @@ export class Stage {
       },
       counters: this.counters,
       connections: this.connections,
+      flowSockets: 0,
       names: new Names((name) => this.asked.push(name)),
       onClosed: () => {},
     };
