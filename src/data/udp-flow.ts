@@ -122,7 +122,7 @@ export class Flow implements Watcher, Entry<Flow> {
       } else if (failed !== at) {
         // A connected socket tells of an ICMP message by failing the next call, which has sent nothing then (udp(7)).
         failed = at;
-        this.#onError(-sent);
+        if (fd === this.#fd) this.#onError(-sent);
       } else {
         dropped++;
         at++;
@@ -136,19 +136,17 @@ export class Flow implements Watcher, Entry<Flow> {
   #onError(errno: number): void {
     if (this.#refused) return;
     this.#refused = true;
-    const { site } = this;
-    site.reporter.unreachable(site.index);
-    site.reporter.log('warn', `${this.#name()}: ${errnoName(errno)}`);
+    this.#flows.onUnreachable(`${this.#name()}: ${errnoName(errno)}`);
   }
 
   /** It is over; its descriptor closes at the end of the turn. Only Flows calls it. */
   close(reason: string): void {
-    const { loop, reporter, thread } = this.site;
+    const { loop, reporter, service, thread } = this.site;
     loop.close(this.#fd);
     if (this.#ownKey !== 0) this.#flows.ownFlows.remove(this.#ownPort, this.#ownKey);
     thread.counters.add('bytesFromClients', this.fromClient);
     thread.counters.add('bytesToClients', this.toClient);
-    if (reporter.verbose) reporter.log('debug', `${this.#name()}: closed: ${reason}`);
+    if (reporter.verbose) reporter.log('debug', `${service.name}: ${this.#name()}: closed: ${reason}`);
   }
 
   /** One line for a dump. */
@@ -156,14 +154,14 @@ export class Flow implements Watcher, Entry<Flow> {
     const { now } = this.site.loop;
     const seconds = (since: number): string => `${((now - since) / 1000).toFixed(1)} s`;
     return (
-      `${this.#name()}: ${this.fromClient} bytes from the client, ${this.toClient} bytes to it, ` +
+      `${this.site.service.name}: ${this.#name()}: ${this.fromClient} bytes from the client, ${this.toClient} bytes to it, ` +
       `age ${seconds(this.#opened)}, idle ${seconds(this.lastActive)}`
     );
   }
 
   #name(): string {
-    const { site, original, target } = this;
+    const { original, target } = this;
     const meant = original === null ? '' : `original destination ${formatAddress(original)}, `;
-    return `${site.service.name}: flow of client ${formatAddress(this.client)}, ${meant}upstream ${formatAddress(target)}`;
+    return `flow of client ${formatAddress(this.client)}, ${meant}upstream ${formatAddress(target)}`;
   }
 }

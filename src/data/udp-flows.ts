@@ -13,7 +13,7 @@ import { Inlet } from './udp.js';
 import { type Dialed, dialUdp } from './udp-dial.js';
 import { Flow, isOwnFlow } from './udp-flow.js';
 
-/** Refused datagrams cost their senders nothing, so there are this many lines a second about them, at most. */
+/** What is wrong with datagrams is said in so many lines a second, at most: sending them costs nobody anything. */
 const LINES_A_SECOND = 10;
 
 /**
@@ -219,20 +219,33 @@ export class Flows implements Timed {
     site.thread.counters.add('open', -1);
   }
 
-  /** Counts a datagram that is dropped, and says why if there is room for a line in this second. */
+  /** What a flow sent to its target did not arrive. */
+  onUnreachable(why: string): void {
+    this.#warn(why, () => this.site.reporter.unreachable(this.site.index));
+  }
+
+  /** Counts a datagram that begins no flow. `entry`: for the access log. */
   #refuse(why: string, entry?: string): null {
-    const { loop, reporter, service, thread } = this.site;
+    const { reporter, thread } = this.site;
     thread.counters.add('refused', 1);
+    this.#warn(why, () => {
+      if (entry !== undefined) reporter.access?.(entry);
+    });
+    return null;
+  }
+
+  /** Says something, and does what goes with it, if there is room for a line in this second. */
+  #warn(what: string, also: () => void): void {
+    const { loop, reporter, service } = this.site;
     const second = Math.floor(loop.now / 1000);
     if (second !== this.#second) {
       this.#second = second;
       this.#lines = 0;
     }
     this.#lines++;
-    if (this.#lines > LINES_A_SECOND) return null;
+    if (this.#lines > LINES_A_SECOND) return;
     const more = this.#lines === LINES_A_SECOND ? '; of others in this second nothing is said' : '';
-    if (entry !== undefined) reporter.access?.(entry);
-    reporter.log('warn', `${service.name}: ${why}${more}`);
-    return null;
+    reporter.log('warn', `${service.name}: ${what}${more}`);
+    also();
   }
 }

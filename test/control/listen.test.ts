@@ -82,7 +82,7 @@ describe('listening for datagrams', () => {
     });
   }
 
-  test('a socket that was handed over is one worker’s, since each datagram would come to another', (t) => {
+  test('a socket that was handed over is for one worker, since each datagram would come to another', (t) => {
     const fd = boundUdpSocket({ ip: '127.0.0.1', port: 0 }, false, false);
     t.after(() => closeFd(fd));
     const { handles, names } = adoptListeners(planOf(udp()), [fd], 3);

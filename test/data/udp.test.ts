@@ -244,6 +244,23 @@ describe('flows', () => {
     assert.equal(stage.counters.get('accepted'), 0);
   });
 
+  test('a target that is not there for many clients is no flood of lines either', () => {
+    const stage = new UdpStage();
+    const clients = clientsOf(stage, 100);
+    stage.play(
+      (function* (): Script {
+        closeFd(stage.target.fd);
+        for (const client of clients) client.send('x');
+        yield* until('all flows are open', () => stage.flows.size === 100);
+        yield* turns();
+      })(),
+    );
+    closeAll(clients);
+    const said = stage.logs.filter(([, line]) => line.includes('ECONNREFUSED')).length;
+    assert.ok(said >= 10 && said <= 20, `${said} lines`);
+    assert.equal(stage.unreachable, said);
+  });
+
   test('each datagram to the target has the PROXY header, and answers have none', () => {
     const stage = new UdpStage({ proxyProtocol: 'v2' });
     const [client] = clientsOf(stage, 1) as [UdpClient];
