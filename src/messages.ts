@@ -39,6 +39,8 @@ export type Command =
   | { readonly kind: 'health'; readonly service: number; readonly upstream: number; readonly up: boolean }
   /** The answer to a `resolve` report; empty when the name has no address. */
   | { readonly kind: 'resolved'; readonly name: string; readonly ips: readonly string[] }
+  /** The answer to an `admission` report: why the client is refused, or null. */
+  | { readonly kind: 'admitted'; readonly id: number; readonly refusal: string | null }
   | { readonly kind: 'dump' }
   | { readonly kind: 'stop' };
 
@@ -53,4 +55,6 @@ export type Report =
   /** Every address of a service's host failed: its name may have moved. */
   | { readonly kind: 'unreachable'; readonly service: number }
   /** A `resolved` command is asked for. */
-  | { readonly kind: 'resolve'; readonly name: string };
+  | { readonly kind: 'resolve'; readonly name: string }
+  /** An `admitted` command is asked for: TCP wrappers shall decide on a client of this service. */
+  | { readonly kind: 'admission'; readonly id: number; readonly service: number; readonly ip: string | null };

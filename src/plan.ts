@@ -247,13 +247,11 @@ export interface Plan {
 export const targetTo = (to: HostPort | UnixAddress): Target => ({ to, weight: 1, source: null });
 
 /**
- * The hosts that a service connects to by name or address: its upstreams, and behind them its targets. Addresses go by
- * this order wherever they are handed on.
+ * The hosts that a service connects to by name or address: its upstreams, and behind them its targets, unless only
+ * upstreams go there and are told their names. Addresses go by this order wherever they are handed on.
  */
-export const hostsOf = ({ upstreams, targets }: Service): readonly (HostPort | UnixAddress)[] => [
-  ...upstreams,
-  ...targets.map(({ to }) => to),
-];
+export const hostsOf = ({ upstreams, targets, proxyOnly }: Service): readonly (HostPort | UnixAddress)[] =>
+  proxyOnly && upstreams.length > 0 ? upstreams : [...upstreams, ...targets.map(({ to }) => to)];
 
 /** The service moves bytes to its end, and does nothing else. */
 export const isPlainRelay = ({ mode, upstreams, proxyProtocol, ftp, shaping }: Service): boolean =>
@@ -273,6 +271,13 @@ export const unfitForUdp = (service: Service): string | null => {
   if (targets.length === 0 && intercept !== 'tproxy') return 'their original destination is known by TPROXY only';
   return null;
 };
+
+/**
+ * The service makes sockets transparent while it serves, which takes a capability then. Listening sockets are made so
+ * before privileges are dropped, and what they accept is transparent by itself; datagrams are answered by others.
+ */
+export const needsTransparency = ({ spoof, ftp, protocol, intercept }: Service): boolean =>
+  spoof || ((ftp !== null || protocol === 'udp') && intercept === 'tproxy');
 
 export const DEFAULT_LIMITS: Limits = {
   firstByte: 1000,

@@ -241,3 +241,41 @@ remote-control:
 `,
     command: (file) => ['unbound', '-d', '-c', file],
   });
+
+/**
+ * vsftpd for anonymous users, who may list and read its folder `files`, and write to `files/incoming`. Log lines have what
+ * was said on control connections. `configuration`: more lines of it.
+ */
+export const startVsftpd = (lab: Lab, host: Host, port = 21, configuration = ''): Promise<Peer> =>
+  startPeer(lab, host, {
+    name: 'vsftpd',
+    port,
+    configuration: (folder) => {
+      mkdirSync(join(folder, 'files', 'incoming'), { recursive: true });
+      return `
+listen=NO
+listen_ipv6=YES
+listen_port=${port}
+background=NO
+run_as_launching_user=YES
+seccomp_sandbox=NO
+isolate=NO
+isolate_network=NO
+anonymous_enable=YES
+no_anon_password=YES
+local_enable=NO
+write_enable=YES
+anon_upload_enable=YES
+anon_other_write_enable=YES
+anon_world_readable_only=NO
+anon_root=${folder}/files
+use_localtime=NO
+xferlog_enable=YES
+xferlog_std_format=NO
+log_ftp_protocol=YES
+vsftpd_log_file=${folder}/access.log
+${configuration}
+`;
+    },
+    command: (file) => ['vsftpd', file],
+  });

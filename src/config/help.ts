@@ -75,6 +75,7 @@ How it runs
   -P, --pid-file FILE   write the process id to FILE
   -w, --workers N       threads (default: one for each available core)
   --log-level LEVEL     ${LOG_LEVELS.join(', ')} (default: info)
+  --log-connections     log each connection's beginning and end, as redir does
 
 Limits
   --connect-timeout SECONDS   for a connect to the proxy or origin (default: 10)

@@ -32,6 +32,7 @@ export const OPTIONS = {
   pidFile: { ...SHARED.pidFile, short: 'P' },
   workers: { ...SHARED.workers, short: 'w' },
   logLevel: { long: 'log-level', takes: 'one' },
+  logConnections: { long: 'log-connections', takes: 'switch' },
   connectTimeout: { long: 'connect-timeout', takes: 'one' },
   firstByte: { long: 'first-byte', takes: 'one' },
   headTimeout: { long: 'head-timeout', takes: 'one' },

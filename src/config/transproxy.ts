@@ -66,6 +66,7 @@ const readService = (args: Arguments, argv: readonly string[], ident: string): S
   const allow = all(args, OPTIONS.allow, parseAcl);
   return {
     ...DEFAULT_SERVICE,
+    logConnections: isSet(args, OPTIONS.logConnections),
     ...readRelaying(args, OPTIONS, ident),
     name: mode === 'http' ? `http to ${labels(upstreams)}` : relayName(target, upstreams),
     listen: readListen(args),

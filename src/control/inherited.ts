@@ -1,5 +1,6 @@
-import { fstatSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { EX, Failure } from '../failure.js';
+import { replaceFd } from '../sys/process.js';
 import { inheritedKind, peerAddress } from '../sys/socket.js';
 
 /** The first descriptor of socket activation (sd_listen_fds(3)). */
@@ -36,6 +37,13 @@ export const inspectInheritance = (): Inheritance => {
 export const stderrIsTheSocket = (): boolean => {
   const stderr = fstatSync(2);
   return stderr.isSocket() && stderr.ino === fstatSync(0).ino;
+};
+
+/** Puts /dev/null in the place of these descriptors. */
+export const putNothingAt = (...fds: readonly number[]): void => {
+  const nothing = openSync('/dev/null', 'r+');
+  for (const fd of fds) replaceFd(nothing, fd);
+  closeSync(nothing);
 };
 
 const activationFds = (): number[] => {

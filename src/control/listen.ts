@@ -2,9 +2,17 @@ import { formatAddress, type ListenAddress } from '../address.js';
 import { EX, Failure } from '../failure.js';
 import type { ListenerHandle } from '../messages.js';
 import { isUnix, type Plan, type Service, unfitForUdp } from '../plan.js';
-import { E, SystemError } from '../sys/errno.js';
+import { E, errnoName, SystemError } from '../sys/errno.js';
 import { adoptFd, closeFd } from '../sys/process.js';
-import { boundSocket, inheritedKind, localAddress, prepareListener, startListening } from '../sys/socket.js';
+import {
+  boundSocket,
+  inheritedKind,
+  isTransparent,
+  localAddress,
+  prepareListener,
+  setTransparent,
+  startListening,
+} from '../sys/socket.js';
 import { boundUdpSocket, growReceiveBuffer, shareAddress } from '../sys/udp-socket.js';
 import { resolveHost } from './resolve.js';
 
@@ -32,7 +40,8 @@ export const openListeners = async (plan: Plan, workers: number): Promise<Listen
       for (const ip of host === null ? ['::', '0.0.0.0'] : await resolveHost(host)) {
         const address: ListenAddress = { ip, port };
         try {
-          const fds = settings.protocol === 'udp' ? openUdp(settings, address, workers) : openShared(address, workers);
+          const open = settings.protocol === 'udp' ? openUdp : openShared;
+          const fds = open(address, workers, settings.intercept === 'tproxy');
           for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd });
           names.push(nameOf(address, settings));
         } catch (error) {
@@ -49,7 +58,8 @@ export const openListeners = async (plan: Plan, workers: number): Promise<Listen
 /**
  * Makes listening sockets that were handed to us ready to serve: all workers share them, but those for datagrams. These
  * are one worker's: of several each datagram would come to another one, and make flows in all of them.
- * @throws Failure when they are not of the protocol that the plan's service is for
+ * @throws Failure when they are not of the protocol that the plan's service is for, or TPROXY needs one to be
+ * transparent and it is not
  */
 export const adoptListeners = (plan: Plan, fds: readonly number[], workers: number): Listening => {
   // All of them belong to the one service that a command line makes.
@@ -62,6 +72,7 @@ export const adoptListeners = (plan: Plan, fds: readonly number[], workers: numb
     }
     if (service.protocol === 'udp') growReceiveBuffer(fd);
     else prepareListener(fd);
+    if (service.intercept === 'tproxy') makeTransparent(fd);
   }
   const shared = fds.map((fd) => ({ service: 0, fd }));
   const names = fds.map((fd) => {
@@ -80,18 +91,26 @@ const checkProtocol = (service: Service): void => {
   if (unfit !== null) throw new Failure(`${service.name}: a service of datagrams can't be that: ${unfit}`, EX.CONFIG);
 };
 
-const openShared = (address: ListenAddress, workers: number): number[] => {
+/** Who hands a socket over may have done it (systemd.socket(5), Transparent=), and then we needn't be allowed to. */
+const makeTransparent = (fd: number): void => {
+  if (isTransparent(fd)) return;
+  const set = setTransparent(fd);
+  if (set === 0) return;
+  const how = `${NEEDS_TRANSPARENCY}, or Transparent=yes in the socket's unit of systemd`;
+  throw new Failure(`setsockopt IP_TRANSPARENT fd ${fd}: ${errnoName(-set)} (${how})`, EX.NOPERM);
+};
+
+const openShared = (address: ListenAddress, workers: number, transparent: boolean): number[] => {
   // A socket that does not share fails where any other listens. Without this a second daemon of the same user would
   // quietly take a part of the first one's connections (socket(7), SO_REUSEPORT).
-  closeFd(boundSocket(address, false));
-  const fds = Array.from({ length: workers }, () => boundSocket(address, workers > 1));
+  closeFd(boundSocket(address, false, transparent));
+  const fds = Array.from({ length: workers }, () => boundSocket(address, workers > 1, transparent));
   for (const fd of fds) startListening(fd, address);
   return fds;
 };
 
 /** The same for datagrams. */
-const openUdp = ({ intercept }: Service, address: ListenAddress, workers: number): number[] => {
-  const transparent = intercept === 'tproxy';
+const openUdp = (address: ListenAddress, workers: number, transparent: boolean): number[] => {
   closeFd(boundUdpSocket(address, false, transparent));
   const fds = Array.from({ length: workers }, () => boundUdpSocket(address, workers > 1, transparent));
   for (const fd of fds) {
@@ -102,15 +121,18 @@ const openUdp = ({ intercept }: Service, address: ListenAddress, workers: number
   return fds;
 };
 
+const NEEDS_TRANSPARENCY = 'taking what TPROXY sends needs root, CAP_NET_RAW or CAP_NET_ADMIN';
+
 const isWithoutIPv6 = (error: unknown): boolean =>
   error instanceof SystemError && (error.code === 'EAFNOSUPPORT' || error.code === 'EADDRNOTAVAIL');
 
 const asFailure = (error: unknown): unknown => {
   if (!(error instanceof SystemError)) return error;
-  const { errno, message } = error;
+  const { errno, message, syscall } = error;
   if (errno === E.ADDRINUSE) return new Failure(`${message} (another program listens there)`, EX.UNAVAILABLE);
   if (errno === E.ACCES || errno === E.PERM) {
-    return new Failure(`${message} (ports below 1024 need root or CAP_NET_BIND_SERVICE)`, EX.NOPERM);
+    const needs = syscall === 'bind' ? 'ports below 1024 need root or CAP_NET_BIND_SERVICE' : NEEDS_TRANSPARENCY;
+    return new Failure(`${message} (${needs})`, EX.NOPERM);
   }
   return new Failure(message, EX.OSERR);
 };

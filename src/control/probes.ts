@@ -53,7 +53,8 @@ class Probe {
   async #run(): Promise<void> {
     const addresses = this.#owner.addressesOf(this.#serviceIndex, this.#upstreamIndex);
     // A client's connection would wait for so long, so that a lost packet is no reason to call an upstream down.
-    const failure = await tryAddresses(addresses, this.#service.limits.connect);
+    const { limits, source } = this.#service;
+    const failure = await tryAddresses(addresses, limits.connect, source);
     if (this.#timer === null) return;
     this.#settle(failure);
     this.#schedule();
@@ -73,13 +74,18 @@ class Probe {
 
 /**
  * Connects to all addresses at once, and hangs up. Settles with null as soon as one of them takes it, or else with what
- * is wrong with each. `timeout` in milliseconds.
+ * is wrong with each. `timeout` in milliseconds. `source`: see Service; a probe stands for no client, and so never has
+ * one's address.
  */
-const tryAddresses = async (addresses: readonly UpstreamAddress[], timeout: number): Promise<string | null> => {
+const tryAddresses = async (
+  addresses: readonly UpstreamAddress[],
+  timeout: number,
+  source: string | null,
+): Promise<string | null> => {
   if (addresses.length === 0) return 'it has no address';
   const failures: string[] = [];
   const attempts = addresses.map(async (address) => {
-    const failure = await tryAddress(address, timeout);
+    const failure = await tryAddress(address, timeout, source);
     if (failure === null) return;
     failures.push(failure);
     throw failure;
@@ -90,9 +96,10 @@ const tryAddresses = async (addresses: readonly UpstreamAddress[], timeout: numb
   );
 };
 
-const tryAddress = (address: UpstreamAddress, timeout: number): Promise<string | null> =>
+const tryAddress = (address: UpstreamAddress, timeout: number, source: string | null): Promise<string | null> =>
   new Promise((settle) => {
-    const socket = connect({ host: address.ip, port: address.port, timeout });
+    const from = source === null ? {} : { localAddress: source };
+    const socket = connect({ host: address.ip, port: address.port, timeout, ...from });
     const end = (failure: string | null): void => {
       socket.destroy();
       settle(failure === null ? null : `connect ${formatAddress(address)}: ${failure}`);

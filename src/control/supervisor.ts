@@ -12,9 +12,10 @@ import { adoptListeners, type Listening, openListeners } from './listen.js';
 import { type Log, openLog } from './log.js';
 import { NameCache } from './name-cache.js';
 import { removePidFile, writePidFile } from './pid-file.js';
-import { dropPrivileges, findUser } from './privileges.js';
+import { capabilityFor, dropPrivileges, findUser } from './privileges.js';
 import { startProbes } from './probes.js';
 import { handleSignals } from './signals.js';
+import { TcpWrappers } from './tcp-wrappers.js';
 import { checkWorkersLoadable, Workers } from './workers.js';
 
 /** How often hosts' names are looked up again while there is traffic, in ms. */
@@ -30,9 +31,11 @@ const RESOLVE_PAUSE = 1000;
  */
 export const supervise = async (plan: Plan, inherited: readonly number[]): Promise<number> => {
   const workerCount = plan.workers ?? availableParallelism();
-  const log = openLog(logsToStderr(plan, inherited) ? 'stderr' : 'syslog', plan.logLevel);
+  const log = openLog(logDestination(plan, inherited), plan);
   const budget = shareDescriptors(raiseDescriptorLimit(), workerCount);
   const user = plan.user === null ? null : findUser(plan.user);
+  const wrappers = plan.services.some(({ tcpWrappers }) => tcpWrappers !== null) ? new TcpWrappers() : null;
+  const capability = capabilityFor(plan);
   const hosts = await Hosts.resolve(plan, log);
   const listening =
     inherited.length > 0 ? adoptListeners(plan, inherited, workerCount) : await openListeners(plan, workerCount);
@@ -40,7 +43,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   if (plan.pidFile !== null) writePidFile(plan.pidFile);
   // Before the first worker: capabilities belong to a thread and are inherited when it starts.
   try {
-    if (user !== null) dropPrivileges(user);
+    if (user !== null) dropPrivileges(user, capability);
   } catch (error) {
     if (plan.pidFile !== null) removePidFile(plan.pidFile);
     throw error;
@@ -48,7 +51,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   checkWorkersLoadable();
 
   const counters = allocateCounters(workerCount);
-  const server = new Server(plan, log, accessLog, counters, hosts);
+  const server = new Server(plan, log, accessLog, counters, hosts, wrappers);
   await server.startWorkers(listening, budget);
   handleSignals(server);
   process.on('uncaughtException', (error) => server.onDefect(error));
@@ -60,8 +63,8 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
 };
 
 /** Under inetd stderr is the client's socket, or inetd's own; systemd's stderr is the journal. */
-const logsToStderr = (plan: Plan, inherited: readonly number[]): boolean =>
-  plan.foreground || (inherited.length > 0 && !inherited.includes(0));
+const logDestination = ({ logTo, foreground }: Plan, inherited: readonly number[]): 'stderr' | 'syslog' =>
+  logTo ?? (foreground || (inherited.length > 0 && !inherited.includes(0)) ? 'stderr' : 'syslog');
 
 class Server {
   readonly ended: Promise<number>;
@@ -72,17 +75,28 @@ class Server {
   readonly #workers: Workers;
   readonly #hosts: Hosts;
   readonly #names = new NameCache();
+  readonly #wrappers: TcpWrappers | null;
+  /** Clients that TCP wrappers are being asked about. */
+  #undecided = 0;
   #resolvedAt = Date.now();
   #acceptedThen = 0;
   #end: (code: number) => void = () => {};
   #ending = false;
 
-  constructor(plan: Plan, log: Log, accessLog: AccessLog | null, counters: SharedArrayBuffer, hosts: Hosts) {
+  constructor(
+    plan: Plan,
+    log: Log,
+    accessLog: AccessLog | null,
+    counters: SharedArrayBuffer,
+    hosts: Hosts,
+    wrappers: TcpWrappers | null,
+  ) {
     this.#plan = plan;
     this.#log = log;
     this.#accessLog = accessLog;
     this.#counters = counters;
     this.#hosts = hosts;
+    this.#wrappers = wrappers;
     this.#workers = new Workers({
       onReport: (report, worker) => this.#onReport(report, worker),
       onDeath: (reason) => this.#onDeath(reason),
@@ -149,7 +163,7 @@ class Server {
     const check = setInterval(
       () => {
         const now = total(this.#counters, 'accepted');
-        if (now !== accepted || total(this.#counters, 'open') > 0) {
+        if (now !== accepted || this.#undecided > 0 || total(this.#counters, 'open') > 0) {
           accepted = now;
           idleSince = Date.now();
         } else if (Date.now() - idleSince >= exitIdle) {
@@ -180,6 +194,9 @@ class Server {
         return;
       case 'resolve':
         void this.#answer(report.name, worker);
+        return;
+      case 'admission':
+        void this.#decide(report, worker);
     }
   }
 
@@ -193,6 +210,14 @@ class Server {
   async #answer(name: string, worker: number): Promise<void> {
     const ips = await this.#names.lookup(name);
     this.#workers.tellOne(worker, { kind: 'resolved', name, ips });
+  }
+
+  async #decide({ id, service, ip }: Extract<Report, { kind: 'admission' }>, worker: number): Promise<void> {
+    const daemon = this.#plan.services[service]?.tcpWrappers as string;
+    this.#undecided++;
+    const refusal = await (this.#wrappers as TcpWrappers).refusal(daemon, ip);
+    this.#undecided--;
+    this.#workers.tellOne(worker, { kind: 'admitted', id, refusal });
   }
 
   /** Whatever is wrong with the main thread, the workers must not go on without it. */

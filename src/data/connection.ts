@@ -10,9 +10,19 @@ import {
 import { isUnix, type LogLevel, type Passage } from '../plan.js';
 import { SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
-import { localAddress, originalDestination, receive, resetOnClose, shutdownSend } from '../sys/socket.js';
+import {
+  keepAlive,
+  localAddress,
+  originalDestination,
+  receive,
+  resetOnClose,
+  shutdownSend,
+  tproxyDestination,
+} from '../sys/socket.js';
+import type { Admissions } from './admissions.js';
 import type { Detected } from './detect.js';
 import { Endpoint } from './endpoint.js';
+import type { FtpLink, FtpRelay } from './ftp-relay.js';
 import type { HttpLink, HttpRelay } from './http-relay.js';
 import { type Runnable, SCRATCH_SIZE } from './loop.js';
 import { type Closed, type Opened, type Opener, Opening, type Way } from './opening.js';
@@ -20,6 +30,7 @@ import type { Parts } from './parts.js';
 import type { Member } from './pool.js';
 import { ENDED, FAILED, type Filter, MORE, Pump } from './pump.js';
 import type { Site } from './site.js';
+import { sourceOf } from './source.js';
 import type { Timed } from './timers.js';
 
 /** How long a client may take to read what ends its connection, in ms (RFC 9112 section 9.6). */
@@ -37,7 +48,7 @@ const NOTHING = Buffer.alloc(0);
  * gets an HttpRelay, which filters both pumps and says which ways to open; everything else gets a way by the service's
  * passage for it, and is pumped. Ends of stream pass on each way for itself, and a reset passes on.
  */
-export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
+export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, Filter {
   deadline: number;
   tick = Number.POSITIVE_INFINITY;
   readonly original: OriginalDestination | null;
@@ -57,11 +68,16 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   /** The client's first bytes, until they say what it speaks; null from then on, and in a relay. */
   #first: Buffer | null = null;
   #http: HttpRelay | null = null;
+  #ftp: FtpRelay | null = null;
   #toUpstreamEnded = false;
   #toClientEnded = false;
   #lingering = false;
+  /** Why it lingers. */
+  #reason: string | null = null;
   #discarded = 0;
   #closed = false;
+  /** Why it broke off; null: it did not. */
+  #failure: string | null = null;
 
   /**
    * Takes `fd` over, a connected socket. start() is next. `listenPort`: see admit.
@@ -89,7 +105,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   }
 
   start(): void {
-    const { service } = this.site;
+    const { service, reporter } = this.site;
+    if (service.logConnections) reporter.log('notice', `Connecting ${this.#ends()}`);
+    if (reporter.verbose) this.log('debug', 'accepted');
     if (service.mode === 'http') {
       this.#first = NOTHING;
       this.toUpstream.filter = this;
@@ -131,9 +149,10 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   }
 
   #onDetected(detected: Detected): void {
-    const { service } = this.site;
+    const { service, reporter } = this.site;
     const { toUpstream } = this;
     const first = this.#first as Buffer;
+    if (reporter.verbose) this.log('debug', whatItSpeaks(detected, first.length));
     if (detected.kind === 'http') {
       this.#beginHttp(first, first.length);
       return;
@@ -182,7 +201,10 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   // Ways.
 
   #open(way: Way): void {
-    this.#opening = new Opening(this.site, way, this);
+    const { service, reporter } = this.site;
+    if (reporter.verbose) this.log('debug', whereItGoes(way));
+    const toOriginal = way.members.length === 0 && service.targets.length === 0;
+    this.#opening = new Opening(this.site, way, this, sourceOf(service, this.clientAddress, toOriginal));
   }
 
   #openDirect(): void {
@@ -261,9 +283,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     const { proxyProtocol } = this.site.service;
     if (proxyProtocol === null) return null;
     const destination = this.original ?? localAddress(this.#client.fd);
-    return destination === null
-      ? null
-      : (this.site.parts as Parts).preface(proxyProtocol, this.clientAddress, destination);
+    return (this.site.parts as Parts).preface(proxyProtocol, this.clientAddress, destination);
   }
 
   onOpen({ endpoint, address, member, early, used }: Opened): void {
@@ -277,11 +297,18 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     }
     this.#upstream = endpoint;
     this.#upstreamAddress = address;
+    if (this.site.reporter.verbose) this.#logConnected(endpoint);
+    if (this.site.service.limits.idle === Number.POSITIVE_INFINITY) {
+      // Nothing else would end the connection of a peer that is gone. Under inetd the client's had no listener of ours.
+      keepAlive(endpoint.fd);
+      keepAlive(this.#client.fd);
+    }
     this.#member = member;
     if (member !== null) member.connections++;
     endpoint.owner = this;
     toUpstream.attach(this.#client, endpoint);
     toClient.attach(endpoint, this.#client);
+    this.#shape();
     this.#active();
     if (this.#http === null || this.#direct) {
       const untouched = this.#http === null ? (this.#first ?? NOTHING) : this.#http.release();
@@ -291,11 +318,38 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       toUpstream.paused = false;
       this.access('Transparent', this.#destination ?? formatAddress(address));
       if (untouched.length > 0) toUpstream.put(untouched, 0, untouched.length);
-      if (early.length > 0) toClient.put(early, 0, early.length);
+      if (this.site.service.ftp !== null) this.#followFtp(endpoint, address);
+      if (early.length > 0) {
+        if (this.#ftp === null) toClient.put(early, 0, early.length);
+        else this.#ftp.onReply(early, early.length);
+      }
     } else {
       this.#http.onOpen(early, used);
     }
     this.run();
+  }
+
+  /** A client without an address, as on a socket of another family, has no use for data connections. */
+  #followFtp(upstream: Endpoint, address: SocketAddress): void {
+    const { site, clientAddress } = this;
+    const near = localAddress(this.#client.fd);
+    const local = localAddress(upstream.fd);
+    if (clientAddress === null || near === null || local === null) return;
+    const to = site.service.targets[0]?.to ?? this.#originalEnd();
+    // What an upstream connects to, or ourselves.
+    const origin = this.#member === null || to === null || isUnix(to) ? address.ip : to.host;
+    const sides = { clientFd: this.#client.fd, client: clientAddress.ip, near: near.ip, origin, local: local.ip };
+    this.#ftp = (site.parts as Parts).follow(this, { ...sides, member: this.#member });
+  }
+
+  #shape(): void {
+    const { loop, parts, service } = this.site;
+    const { shaping } = service;
+    if (shaping === null) return;
+    const { shaper } = parts as Parts;
+    const { toUpstream, toClient } = this;
+    if (shaping.toUpstream) toUpstream.shaper ??= shaper(shaping, loop.now, this);
+    if (shaping.toClient) toClient.shaper ??= shaper(shaping, loop.now, this);
   }
 
   onClosed({ message, unreachable, status }: Closed): void {
@@ -307,7 +361,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     }
     this.log('warn', message);
     if (this.#http === null) {
-      this.#reset();
+      this.#reset(message);
       return;
     }
     this.#http.onClosed(status, message, unreachable);
@@ -357,14 +411,17 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       // What is left of an answer on a way before this one does not wait for it.
       const flushed = this.toClient.flush();
       if (this.#client.failed || flushed === FAILED)
-        this.#fail('the client left before there was a way to its destination');
+        this.#reset('the client left before there was a way to its destination');
       return;
     }
     const { toUpstream, toClient } = this;
     const movedUp = toUpstream.moved;
     const movedDown = toClient.moved;
     this.#http?.resume();
+    this.#ftp?.resume();
     const up = toUpstream.run();
+    // What an upstream that has failed still said is not held back: the end of the connection would overtake it.
+    if (up === FAILED) toClient.unshape();
     const down = toClient.run();
     if (this.#closed || this.#opening !== null) return;
     // Not before: the first bytes may have made it HTTP.
@@ -412,7 +469,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     }
     // Behind the end of a direction nothing is read any more that would tell of a reset.
     if (up === ENDED && this.#client.failed && !this.#toClientEnded) {
-      this.#fail('client: reset behind its end of stream');
+      this.#reset('client: reset behind its end of stream');
       return;
     }
     if (down === ENDED && this.#upstream?.failed && !this.#toUpstreamEnded) {
@@ -431,7 +488,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       shutdownSend(this.#client.fd);
     }
     // toClient's run may have let toUpstream go on.
-    if (up === MORE || down === MORE || http?.canResume || toUpstream.ready) this.site.loop.again(this);
+    if (up === MORE || down === MORE || http?.canResume || this.#ftp?.canResume || toUpstream.ready)
+      this.site.loop.again(this);
     if (active) this.#active();
     if (http !== null && http.headDeadline < this.deadline) {
       this.deadline = http.headDeadline;
@@ -442,6 +500,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   onDeadline(): void {
     const { loop, service } = this.site;
     const head = this.#http?.headDeadline ?? Number.POSITIVE_INFINITY;
+    const heldUntil = Math.max(this.toUpstream.heldUntil, this.toClient.heldUntil);
     if (this.#lingering) {
       this.#finish('done');
     } else if (this.#opening !== null) {
@@ -451,6 +510,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       // A client that waits for the server to begin, or stopped in the middle of what might have been a request.
       this.#watchUntil(loop.now + service.limits.connect);
       this.#onDetected({ kind: 'unknown' });
+    } else if (heldUntil > loop.now) {
+      // Nobody but us is slow.
+      this.#watchUntil(heldUntil);
     } else if (head <= loop.now) {
       this.#http?.refuse(408, `The request's head did not arrive within ${service.limits.head / 1000} seconds.`);
       this.#active();
@@ -464,11 +526,14 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     } else if (this.#http?.isUnanswered) {
       this.#http.giveUpAnswer(504, `The proxy did not answer within ${service.limits.idle / 1000} seconds.`);
       this.run();
+    } else if (this.#ftp?.isTransferring) {
+      // The control connection of a long transfer has nothing to say.
+      this.#active();
     } else {
       const reason = `idle for ${Math.round((loop.now - this.#lastActive) / 1000)} s`;
       // Where bytes are left behind, an end in order would say that they were all.
       if (this.toClient.drained && this.toUpstream.drained) this.#finish(reason);
-      else this.#fail(reason);
+      else this.#reset(reason);
     }
   }
 
@@ -479,8 +544,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
 
   /** One entry of the access log: transproxy's word for what was done, the request's number, who, and where to. */
   access(what: string, target: string, request = 1): void {
-    const write = this.site.reporter.access;
-    if (write !== null) write(`${what.padEnd(13)} ${request} ${this.clientAddress?.ip ?? '-'} -> ${target}`);
+    const { access, verbose } = this.site.reporter;
+    if (access !== null) access(`${what.padEnd(13)} ${request} ${this.clientAddress?.ip ?? '-'} -> ${target}`);
+    if (verbose) this.log('debug', `${what} ${request}: ${target}`);
   }
 
   /** One line for a dump. */
@@ -509,6 +575,19 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     return `${this.site.service.name}: ${parts.join(', ')}`;
   }
 
+  /** As redir(1) names them: the client, and where the connection is meant to go. */
+  #ends(): string {
+    const { targets, upstreams } = this.site.service;
+    const end = targets[0]?.to ?? this.#originalEnd() ?? upstreams[0];
+    const client = this.clientAddress === null ? '-' : formatAddress(this.clientAddress);
+    return `${client} to ${end === undefined ? '-' : isUnix(end) ? end.path : formatEnd(end)}`;
+  }
+
+  #logConnected({ fd }: Endpoint): void {
+    const local = localAddress(fd);
+    this.log('debug', `connected${local === null ? '' : ` from ${formatAddress(local)}`}`);
+  }
+
   log(level: LogLevel, message: string): void {
     this.site.reporter.log(level, `${this.#name()}: ${message}`);
   }
@@ -517,6 +596,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     const { fd } = this.#client;
     const { clientAddress } = this;
     if (clientAddress === null) return null;
+    if (this.site.service.intercept === 'tproxy') return tproxyDestination(fd, listenPort);
     const original = originalDestination(fd, clientAddress.ip.includes(':'));
     if (original === null) return null;
     // A connection that was not redirected reports the address that it was accepted on: going there would come back.
@@ -547,9 +627,10 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     } else if (broken === 'upstream' && toldClient) {
       // What the upstream said before it left must not be overtaken by the reset: close() after SO_LINGER 0 throws away
       // what the socket has not sent yet.
+      this.#failure = reason;
       this.#beginLinger(reason);
     } else {
-      this.#fail(reason);
+      this.#reset(reason);
     }
   }
 
@@ -563,8 +644,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
 
   /** Lets the client read what was sent to it, then ends its connection; the upstream's ends at once. */
   #beginLinger(reason: string): void {
-    if (this.site.reporter.verbose) this.log('debug', reason);
     this.#lingering = true;
+    this.#reason = reason;
     this.#upstream?.close();
     this.toUpstream.close();
     this.toClient.paused = true;
@@ -606,34 +687,31 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
 
   #giveUp(reason: string): void {
     this.log('warn', reason);
-    this.#reset();
+    this.#reset(reason);
   }
 
-  #fail(reason: string): void {
-    if (this.site.reporter.verbose) this.log('debug', `reset: ${reason}`);
-    this.#reset();
-  }
-
-  #reset(): void {
+  #reset(reason: string): void {
+    this.#failure = reason;
     this.#client.reset();
     this.#upstream?.reset();
-    this.#end();
+    this.#end('reset', reason);
   }
 
   #finish(reason: string): void {
-    if (this.site.reporter.verbose) this.log('debug', `closed: ${reason}`);
     this.#client.close();
     this.#upstream?.close();
-    this.#end();
+    this.#end('closed', this.#reason ?? reason);
   }
 
-  #end(): void {
+  #end(how: string, reason: string): void {
     const { counters, connections, loop } = this.site.thread;
     this.#closed = true;
+    if (this.site.service.logConnections || this.site.reporter.verbose) this.#logEnd(how, reason);
     this.#opening?.cancel();
     this.#opening = null;
     if (this.#member !== null) this.#member.connections--;
     this.#member = null;
+    this.#ftp?.close();
     counters.add('open', -1);
     counters.add('bytesFromClients', this.toUpstream.moved);
     counters.add('bytesToClients', this.toClient.moved);
@@ -641,9 +719,38 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.toClient.close();
     loop.timers.forget(this);
     connections.delete(this);
-    this.site.thread.onClosed();
+    this.site.thread.onClosed(this.#failure);
+  }
+
+  #logEnd(how: string, reason: string): void {
+    const { service, reporter, loop } = this.site;
+    const [sent, received] = [this.toUpstream.moved, this.toClient.moved];
+    const age = loop.now - this.#opened;
+    if (reporter.verbose) {
+      const bytes = `${sent} bytes from the client, ${received} bytes to it`;
+      this.log('debug', `${how}: ${reason}; ${bytes}, ${(age / 1000).toFixed(1)} s`);
+    }
+    if (!service.logConnections) return;
+    const upstream = this.#upstreamAddress === null ? '' : `, upstream ${formatAddress(this.#upstreamAddress)}`;
+    // redir(1)'s words, whose bytes in are those that come in from the target.
+    const what = `Disconnect after ${Math.floor(age / 1000)} sec, ${received} bytes in, ${sent} bytes out`;
+    reporter.log('notice', `${what}: ${this.#ends()}${upstream}, ${how}: ${reason}`);
   }
 }
+
+/** For a debug line: what the first `count` bytes of a client are. */
+const whatItSpeaks = (detected: Detected, count: number): string => {
+  if (detected.kind !== 'tls')
+    return count === 0 ? 'the client waits for the server to begin' : `it is ${detected.kind}`;
+  const { serverName, ech } = detected;
+  return `it is tls, ${serverName === null ? 'without a name' : `for ${serverName}`}${ech ? ', maybe encrypted' : ''}`;
+};
+
+/** For a debug line. */
+const whereItGoes = ({ members, addresses, tunnel }: Way): string => {
+  const to = members.length > 0 ? members.map(({ upstream }) => formatEnd(upstream)) : addresses.map(formatAddress);
+  return `connecting to ${to.join(' or ')}${tunnel === null ? '' : `, and through it to ${formatEnd(tunnel)}`}`;
+};
 
 const LOOP = 'loop: the connection is our own; a redirect rule catches what this program sends';
 
@@ -652,36 +759,51 @@ const isOwn = (site: Site, fd: number, client: ClientAddress | null): boolean =>
   client !== null &&
   site.loop.ownSockets.has(client, () => originalDestination(fd, client.ip.includes(':')) ?? localAddress(fd));
 
+/** Closes an accepted connection with a reset. */
+export const refuse = ({ thread, reporter, service }: Site, fd: number, why: string): void => {
+  thread.counters.add('refused', 1);
+  reporter.log('warn', `${service.name}: ${why}`);
+  resetOnClose(fd);
+  closeFd(fd);
+};
+
 /**
- * Takes a connected socket over, if its client may connect; it is closed with a reset otherwise.
- * `listenPort`: that of the socket that accepted it, if it is known.
+ * Takes a connected socket over, if its client may connect, now or when TCP wrappers have been asked; it is closed with a
+ * reset otherwise. `listenPort`: that of the socket that accepted it, if it is known.
  */
 export const admit = (site: Site, fd: number, client: ClientAddress | null, listenPort: number | null = null): void => {
   const { acl, thread, reporter, service } = site;
   const from = client === null ? '-' : formatAddress(client);
-  const refuse = (why: string): void => {
-    thread.counters.add('refused', 1);
-    reporter.log('warn', `${service.name}: ${why}`);
-    resetOnClose(fd);
-    closeFd(fd);
-  };
   if (acl !== null && (client === null || !acl.has(client.ip))) {
     reporter.access?.(`ACL refused from ${client?.ip ?? '-'}`);
-    refuse(`ACL refused from ${from}`);
+    refuse(site, fd, `ACL refused from ${from}`);
     return;
   }
   if (isOwn(site, fd, client)) {
-    refuse(`client ${from}: ${LOOP}`);
+    refuse(site, fd, `client ${from}: ${LOOP}`);
     return;
   }
+  if (service.tcpWrappers === null) begin(site, fd, client, listenPort);
+  else (thread.admissions as Admissions).hold(site, fd, client, listenPort);
+};
+
+/** Takes over the connected socket of a client that is admitted; null: that failed, and it is closed. */
+export const begin = (
+  site: Site,
+  fd: number,
+  client: ClientAddress | null,
+  listenPort: number | null = null,
+): Connection | null => {
   let connection: Connection;
   try {
     connection = new Connection(site, fd, client, listenPort);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
-    reporter.log('error', `${service.name}: client ${from}: ${error.message}`);
+    const from = client === null ? '-' : formatAddress(client);
+    site.reporter.log('error', `${site.service.name}: client ${from}: ${error.message}`);
     closeFd(fd);
-    return;
+    return null;
   }
   connection.start();
+  return connection;
 };

@@ -56,11 +56,12 @@ export class Listener implements Watcher, Runnable, Timed {
   }
 
   run(): void {
-    const { loop, connections, flowSockets } = this.#site.thread;
+    const { loop, connections, admissions, flowSockets } = this.#site.thread;
     if (this.deadline !== Number.POSITIVE_INFINITY) return;
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
-      if (connections.size + flowSockets / 2 >= this.#mostConnections) {
-        if (!this.#saidFull) this.#log('warn', `${connections.size} connections are open: more have to wait`);
+      const open = connections.size + (admissions?.size ?? 0);
+      if (open + flowSockets / 2 >= this.#mostConnections) {
+        if (!this.#saidFull) this.#log('warn', `${open} connections are open: more have to wait`);
         this.#full = true;
         this.#saidFull = true;
         return;

@@ -8,6 +8,7 @@ import { type Runnable, SCRATCH_SIZE } from './loop.js';
 import type { Parts } from './parts.js';
 import type { Member } from './pool.js';
 import type { Site } from './site.js';
+import { isOfSource, type Source } from './source.js';
 import type { Timed } from './timers.js';
 
 /** Where a connection goes, and through what. */
@@ -60,6 +61,7 @@ export class Opening implements Dialer, Runnable, Timed {
   readonly #site: Site;
   readonly #way: Way;
   readonly #opener: Opener;
+  readonly #source: Source | null;
   #next = 0;
   #member: Member | null = null;
   #dial: Dial | null = null;
@@ -70,10 +72,11 @@ export class Opening implements Dialer, Runnable, Timed {
   /** #endpoint was a spare connection. */
   #used = false;
 
-  constructor(site: Site, way: Way, opener: Opener) {
+  constructor(site: Site, way: Way, opener: Opener, source: Source | null = null) {
     this.#site = site;
     this.#way = way;
     this.#opener = opener;
+    this.#source = source;
     this.#dialNext();
   }
 
@@ -101,7 +104,7 @@ export class Opening implements Dialer, Runnable, Timed {
       return;
     }
     const to = this.#member === null ? addresses : this.#member.host.next();
-    this.#dial = new Dial(loop, to, service.limits.connect, this);
+    this.#dial = new Dial(loop, to, service.limits.connect, this, this.#source);
   }
 
   #takeSpare(): boolean {
@@ -157,19 +160,20 @@ export class Opening implements Dialer, Runnable, Timed {
     if (this.#send(this.#handshake.first())) this.run();
   }
 
-  onUnreachable(error: SystemError): void {
+  onUnreachable(error: SystemError, message: string): void {
     this.#dial = null;
     const { loop, reporter, index } = this.#site;
     reporter.unreachable(index);
-    this.#member?.failed(loop.now);
+    // An upstream that one client's address can't come to, or get answers from, is there for the others.
+    if (!isOfSource(error, this.#source)) this.#member?.failed(loop.now);
     if (this.#next < this.#way.members.length) {
-      reporter.log('warn', `${this.#site.service.name}: ${error.message}; trying the next upstream`);
+      reporter.log('warn', `${this.#site.service.name}: ${message}; trying the next upstream`);
       this.#dialNext();
       return;
     }
     this.cancel();
     const status = error.errno === E.TIMEDOUT ? 504 : 502;
-    this.#opener.onClosed({ message: error.message, unreachable: true, status });
+    this.#opener.onClosed({ message, unreachable: true, status });
   }
 
   onDeadline(): void {

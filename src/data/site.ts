@@ -1,6 +1,7 @@
 import { type Cidr, NetworkSet, type UpstreamAddress } from '../address.js';
 import type { CounterRow } from '../counters.js';
 import { hostsOf, type LogLevel, type Service } from '../plan.js';
+import type { Admissions } from './admissions.js';
 import type { Connection } from './connection.js';
 import type { Loop } from './loop.js';
 import type { Names } from './names.js';
@@ -22,14 +23,16 @@ export interface Reporter {
 export interface Thread {
   readonly loop: Loop;
   readonly reporter: Reporter;
-  readonly counters: CounterRow;
+  readonly counters: Pick<CounterRow, 'add'>;
   /** All open connections. */
   readonly connections: Set<Connection>;
   readonly names: Names;
   /** Sockets of udp flows that are open. A connection has the place of two. */
   flowSockets: number;
-  /** Called after each connection that ends. */
-  onClosed: () => void;
+  /** null where no service asks TCP wrappers. */
+  readonly admissions: Admissions | null;
+  /** Called after each connection that ends, with why it broke off; null: it ended in order. */
+  onClosed: (failure: string | null) => void;
 }
 
 /** A service as one thread serves it. */
@@ -40,7 +43,10 @@ export class Site {
   /** A relay's fixed target. */
   readonly target: Host | null;
 
-  /** `addresses` by host of hostsOf(service). `seed`: see Host. */
+  /**
+   * `addresses` by host of hostsOf(service). `seed`: see Host. `members`: those of another site, for the service's
+   * upstreams; what is known of them is shared then.
+   */
   constructor(
     readonly index: number,
     readonly service: Service,
@@ -49,20 +55,22 @@ export class Site {
     readonly parts: Parts | null,
     addresses: readonly (readonly UpstreamAddress[])[],
     seed: number,
+    members?: readonly Member[],
   ) {
     const allow = service.access[0]?.allow;
     this.acl = allow === undefined || allow === null ? null : new NetworkSet(allow as Cidr[]);
     this.trusted = new NetworkSet(service.http.trust);
-    const members = service.upstreams.map(
-      (upstream, i) => new Member(upstream, parts?.authorization(upstream) ?? null, addresses[i] ?? [], seed),
-    );
-    this.pool = new Pool(service, members, seed);
+    const own = (): Member[] =>
+      service.upstreams.map(
+        (upstream, i) => new Member(upstream, parts?.authorization(upstream) ?? null, addresses[i] ?? [], seed),
+      );
+    this.pool = new Pool(service, members ?? own(), seed);
     this.target = service.targets.length === 0 ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
   }
 
-  /** Connections to upstreams may serve one client after another: nothing said on them when they began is of one client. */
+  /** Connections to upstreams may serve one client after another: nothing of them is one client's from their beginning. */
   get shares(): boolean {
-    return this.service.proxyProtocol === null;
+    return this.service.proxyProtocol === null && !this.service.spoof;
   }
 
   get loop(): Loop {

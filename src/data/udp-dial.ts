@@ -2,8 +2,8 @@ import type { ClientAddress, SocketAddress } from '../address.js';
 import type { Service } from '../plan.js';
 import { E, SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
-import { bindSource, setTransparent } from '../sys/socket.js';
 import { connectUdp, udpSocket } from '../sys/udp-socket.js';
+import { connectError, explain, fits, isOfSource, misfit, sourceOf, takeSource } from './source.js';
 
 /** A socket that is connected to one of some addresses. */
 export interface Dialed {
@@ -11,42 +11,41 @@ export interface Dialed {
   readonly address: SocketAddress;
 }
 
-/** Takes its local address, where the service says which: what went wrong, or null. */
-const takeSource = (
-  fd: number,
-  { spoof, source, targets }: Service,
-  client: ClientAddress,
-  to: SocketAddress,
-): SystemError | null => {
-  const ip = spoof ? client.ip : (targets[0]?.source ?? source);
-  if (ip === null) return null;
-  const purpose = `${ip} for ${to.ip}`;
-  const transparent = spoof ? setTransparent(fd) : 0;
-  if (transparent < 0) return new SystemError('setsockopt IP_TRANSPARENT', -transparent, purpose);
-  const bound = bindSource(fd, ip);
-  return bound < 0 ? new SystemError('bind', -bound, purpose) : null;
-};
+/** Why there is none. */
+export interface Undialed {
+  /** What was tried last, and how it failed. */
+  readonly message: string;
+  /** That lies with the addresses, and not with where the datagrams were to come from. */
+  readonly unreachable: boolean;
+}
 
-/** Connects to the first address that the kernel has a way to, or tells why there is none. Nothing is sent by that. */
+/**
+ * Connects to the first address that the kernel has a way to. Nothing is sent by that. `toOriginal`: they are the
+ * client's original destination.
+ */
 export const dialUdp = (
   service: Service,
   client: ClientAddress,
   addresses: readonly SocketAddress[],
-): Dialed | SystemError => {
-  let error: SystemError | null = null;
+  toOriginal: boolean,
+): Dialed | Undialed => {
+  const source = sourceOf(service, client, toOriginal);
+  let error = new SystemError('lookup', E.NOENT);
   for (const address of addresses) {
+    if (source !== null && !fits(source, address)) {
+      error = misfit(source, address);
+      continue;
+    }
     const fd = udpSocket(address.ip.includes(':'));
     if (fd < 0) {
       error = new SystemError('socket', -fd, address);
       continue;
     }
-    error = takeSource(fd, service, client, address);
-    if (error === null) {
-      const connected = connectUdp(fd, address);
-      if (connected === 0) return { fd, address };
-      error = new SystemError('connect', -connected, address);
-    }
+    const wrong = source === null ? null : takeSource(fd, source, address);
+    const connected = wrong === null ? connectUdp(fd, address) : 0;
+    if (wrong === null && connected === 0) return { fd, address };
+    error = wrong ?? connectError(-connected, address, source);
     closeFd(fd);
   }
-  return error ?? new SystemError('lookup', E.NOENT);
+  return { message: explain(error, source), unreachable: !isOfSource(error, source) };
 };

@@ -71,9 +71,9 @@ export class Flows implements Timed {
       return this.#refuse(`client ${from}: no original destination: the datagram was not intercepted`);
     }
     if (!this.#makeRoom()) return this.#refuse(`client ${from}: there is no room for a flow`);
-    const dialed = dialUdp(site.service, client, addresses);
-    if (dialed instanceof SystemError) {
-      site.reporter.unreachable(site.index);
+    const dialed = dialUdp(site.service, client, addresses, original !== null);
+    if ('message' in dialed) {
+      if (dialed.unreachable) site.reporter.unreachable(site.index);
       return this.#refuse(`client ${from}: ${dialed.message}`);
     }
     return this.#open(inlet, key.slice(), original, dialed);
@@ -201,7 +201,7 @@ export class Flows implements Timed {
     flow.inlet.flows--;
     this.#release(flow.inlet);
     this.#onClosed(flow, reason);
-    thread.onClosed();
+    thread.onClosed(null);
   }
 
   #onOpened({ client, original, target, site }: Flow): void {

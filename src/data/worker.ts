@@ -5,6 +5,7 @@ import { OwnSockets } from '../own-sockets.js';
 import { isPlainRelay, LOG_LEVELS, type LogLevel } from '../plan.js';
 import { clearEventfd, EPOLLET, EPOLLIN } from '../sys/epoll.js';
 import { AccessEntries } from './access-entries.js';
+import { Admissions } from './admissions.js';
 import { Listener } from './listener.js';
 import { Loop } from './loop.js';
 import { Names } from './names.js';
@@ -44,6 +45,9 @@ const thread: Thread = {
   connections: new Set(),
   flowSockets: 0,
   names: new Names((name) => report({ kind: 'resolve', name })),
+  admissions: start.plan.services.some(({ tcpWrappers }) => tcpWrappers !== null)
+    ? new Admissions(loop, (id, service, ip) => report({ kind: 'admission', id, service, ip }))
+    : null,
   onClosed: () => {
     for (const listener of listeners) listener.onClosed();
   },
@@ -77,6 +81,9 @@ const obey = (command: Command): void => {
     }
     case 'resolved':
       thread.names.answer(command.name, command.ips, loop.now);
+      return;
+    case 'admitted':
+      thread.admissions?.answer(command.id, command.refusal);
       return;
     case 'dump':
       report({

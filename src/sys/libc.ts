@@ -41,6 +41,11 @@ export const socket = bind<(domain: number, type: number, protocol: number) => F
   'int',
   'int',
 ]);
+export const socketpair = bind<(domain: number, type: number, protocol: number, ends: Memory) => number>(
+  'socketpair',
+  'int',
+  ['int', 'int', 'int', 'void *'],
+);
 export const bindSocket = bind<(fd: Fd, address: Memory, length: number) => number>('bind', 'int', [
   'int',
   'void *',
@@ -137,3 +142,24 @@ export const allocate = (size: number): { readonly memory: ArrayBuffer; readonly
   const pointer = koffi.alloc('uint8_t', size);
   return { memory: koffi.view(pointer, size), address: koffi.address(pointer) };
 };
+
+/**
+ * Of libwrap, which few machines have and fewer services ask (hosts_access(3)).
+ * @throws Error with the loader's words when `file` can't be loaded
+ */
+export const loadLibwrap = (
+  file: string,
+): {
+  readonly hostsCtl: (daemon: string, clientName: string, clientAddress: string, clientUser: string) => number;
+  readonly setResident: (value: number) => void;
+} => {
+  const library = koffi.load(file);
+  const resident = library.symbol('resident');
+  return {
+    hostsCtl: library.func('hosts_ctl', 'int', ['str', 'str', 'str', 'str']),
+    setResident: (value) => koffi.encode(resident, 'int', value),
+  };
+};
+
+export const prctl = bindLate<readonly [option: number, value: number]>('prctl', 'int', ['int', 'ulong']);
+export const capset = bindLate<readonly [header: Memory, sets: Memory]>('capset', 'int', ['void *', 'void *']);

@@ -18,6 +18,7 @@ export const SO_REUSEADDR = 2;
 const SO_TYPE = 3;
 const SO_ERROR = 4;
 const SO_KEEPALIVE = 9;
+const SO_OOBINLINE = 10;
 const SO_LINGER = 13;
 export const SO_REUSEPORT = 15;
 const SO_ACCEPTCONN = 30;
@@ -33,6 +34,7 @@ export const IPV6_V6ONLY = 26;
 const SO_ORIGINAL_DST = 80;
 
 const MSG_NOSIGNAL = 0x4000;
+const SHUT_RD = 0;
 const SHUT_WR = 1;
 
 /** What a call of the C library returned, or its errno negated. */
@@ -43,6 +45,7 @@ const sockaddr = Buffer.alloc(128);
 const length = new Uint32Array(1);
 const integer = new Int32Array(1);
 const linger = new Int32Array(2);
+const ends = new Int32Array(2);
 
 /** Sets an option that is an int (setsockopt(2)): 0, or an errno negated. */
 export const setInteger = (fd: number, level: number, name: number, value: number): number => {
@@ -65,6 +68,13 @@ const readName = (call: typeof libc.getsockname, fd: number): SocketAddress | nu
 export const tcpSocket = (ipv6: boolean): number =>
   result(libc.socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 
+/** A connection with both ends here: two connected sockets of family unix, as socketpair(2) makes them. */
+export const socketPair = (): readonly [number, number] => {
+  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  must(result(libc.socketpair(AF_UNIX, type, 0, ends)), 'socketpair');
+  return [ends[0] as number, ends[1] as number];
+};
+
 /**
  * Lets a socket have addresses that are not this host's (IP_TRANSPARENT, ip(7)): 0, or an errno negated, EPERM without
  * CAP_NET_RAW and CAP_NET_ADMIN. What a listening socket accepts is transparent too.
@@ -73,6 +83,8 @@ export const setTransparent = (fd: number): number =>
   // An IPv6 socket takes the options of ip(7) as well (ipv6_setsockopt in net/ipv6/ipv6_sockglue.c), and this one is
   // the same bit of it as IPV6_TRANSPARENT.
   setInteger(fd, SOL_IP, IP_TRANSPARENT, 1);
+
+export const isTransparent = (fd: number): boolean => getInteger(fd, SOL_IP, IP_TRANSPARENT) === 1;
 
 /**
  * Gives a socket the local address that it is to connect from: 0, or an errno negated.
@@ -100,10 +112,10 @@ export const isLocal = (ip: string): boolean => {
  * A TCP socket that is bound and does not listen yet (bind(2)).
  * What it will accept inherits TCP_NODELAY and SO_KEEPALIVE, so they cost nothing a connection.
  * `share` sets SO_REUSEPORT: other sockets of the same user may bind the same address, and each gets its part of the
- * connections (socket(7)).
+ * connections (socket(7)). `transparent`: see setTransparent.
  * @throws SystemError with the address
  */
-export const boundSocket = (address: ListenAddress, share: boolean): number => {
+export const boundSocket = (address: ListenAddress, share: boolean, transparent = false): number => {
   const ipv6 = address.ip.includes(':');
   const fd = must(tcpSocket(ipv6), 'socket', address);
   try {
@@ -111,6 +123,7 @@ export const boundSocket = (address: ListenAddress, share: boolean): number => {
     if (share) must(setInteger(fd, SOL_SOCKET, SO_REUSEPORT, 1), 'setsockopt SO_REUSEPORT', address);
     // Each family has a socket of its own, so an IPv4 client has one spelling only.
     if (ipv6) must(setInteger(fd, SOL_IPV6, IPV6_V6ONLY, 1), 'setsockopt IPV6_V6ONLY', address);
+    if (transparent) must(setTransparent(fd), 'setsockopt IP_TRANSPARENT', address);
     prepareListener(fd);
     must(result(libc.bindSocket(fd, sockaddr, writeSockaddr(address, sockaddr))), 'bind', address);
     return fd;
@@ -132,6 +145,25 @@ const BACKLOG = 65_535;
 export const prepareListener = (fd: number): void => {
   setInteger(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+};
+
+/** Has the kernel find out, in hours, whether a silent peer is still there (SO_KEEPALIVE, tcp(7)). */
+export const keepAlive = (fd: number): void => {
+  setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+};
+
+/** Urgent bytes come in their place among the others (SO_OOBINLINE, socket(7)); recv skips them otherwise. */
+export const receiveUrgentInline = (fd: number): void => {
+  setInteger(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+};
+
+/**
+ * Makes a listening socket listen no more: its queue is reset, and others with SO_REUSEADDR may listen on its port
+ * although it is still open (inet_shutdown in net/ipv4/af_inet.c disconnects it, and only a listener keeps such a port to
+ * itself: inet_csk_bind_conflict in net/ipv4/inet_connection_sock.c).
+ */
+export const stopListening = (fd: number): void => {
+  libc.shutdown(fd, SHUT_RD);
 };
 
 /** Starts a connect: 0, or -EINPROGRESS while it is under way, or another errno negated (connect(2)). */
@@ -176,6 +208,17 @@ export const originalDestination = (fd: number, ipv6: boolean): OriginalDestinat
   length[0] = ipv6 ? SOCKADDR_SIZE : 16;
   if (libc.getsockopt(fd, ipv6 ? SOL_IPV6 : SOL_IP, SO_ORIGINAL_DST, sockaddr, length) === -1) return null;
   return readSockaddr(sockaddr);
+};
+
+/**
+ * Where the client of a connection that TPROXY brought meant to go, which is the accepted socket's own address
+ * (Documentation/networking/tproxy.rst). null where the connection was made to a listening socket of this host itself:
+ * it is at that socket's port, and at an address of this host. `listenPort` null: any port may be that one.
+ */
+export const tproxyDestination = (fd: number, listenPort: number | null): OriginalDestination | null => {
+  const local = localAddress(fd);
+  if (local === null || (listenPort !== null && local.port !== listenPort)) return local;
+  return isLocal(local.ip) ? null : local;
 };
 
 /** The pending error of a socket, by its errno; 0 for none (SO_ERROR, socket(7)). */

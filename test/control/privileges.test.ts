@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { findUser } from '../../src/control/privileges.js';
+import { capabilityFor, findUser } from '../../src/control/privileges.js';
+import { DEFAULT_SERVICE } from '../../src/plan.js';
 import { Child, moduleLines } from './children.js';
+import { planOf } from './plans.js';
 
 const asRoot = { skip: process.getuid?.() !== 0 && 'needs root' };
 
@@ -54,6 +56,51 @@ describe('dropPrivileges', () => {
     assert.equal(back, 'EPERM');
   });
 
+  test('keeps one capability on this thread and on those that it starts, and none on the others', asRoot, async (t) => {
+    const child = new Child(
+      t,
+      moduleLines(`
+        import { readdirSync, readFileSync } from 'node:fs';
+        import { lookup } from 'node:dns/promises';
+        import { Worker } from 'node:worker_threads';
+        import { once } from 'node:events';
+        import { dropPrivileges, findUser } from './control/privileges.js';
+        await lookup('localhost');
+        const sets = () => Object.fromEntries(readdirSync('/proc/self/task').map((thread) => {
+          const status = readFileSync('/proc/self/task/' + thread + '/status', 'latin1');
+          return [thread, ['CapPrm', 'CapEff', 'CapInh', 'CapAmb'].map((name) =>
+            Number('0x' + status.match(new RegExp('^' + name + ':\\\\t(.*)$', 'm'))[1])).join()];
+        }));
+        dropPrivileges(findUser('nobody'), 13);
+        const before = sets();
+        const worker = new Worker('setInterval(() => {}, 1000)', { eval: true });
+        await once(worker, 'online');
+        const after = sets();
+        await worker.terminate();
+        let back = 'never';
+        try { process.setuid(0); back = 'root'; } catch (error) { back = error.code; }
+        console.log(JSON.stringify({ pid: process.pid, before, after, back }));
+      `),
+    );
+    assert.equal(await child.exit(), 0, child.stderr);
+    const { pid, before, after, back } = JSON.parse(child.stdout) as Record<
+      'before' | 'after',
+      Record<string, string>
+    > & {
+      pid: number;
+      back: string;
+    };
+    const kept = `${1 << 13},${1 << 13},0,0`;
+    const { [pid]: first, ...others } = before;
+    assert.equal(first, kept);
+    assert.ok(Object.keys(others).length > 0);
+    assert.deepEqual(new Set(Object.values(others)), new Set(['0,0,0,0']));
+    const started = Object.keys(after).filter((thread) => !(thread in before));
+    assert.ok(started.length > 0);
+    assert.deepEqual(new Set(started.map((thread) => after[thread])), new Set([kept]));
+    assert.equal(back, 'EPERM');
+  });
+
   test('is a failure that says which step was refused, for a user who may not', asRoot, async (t) => {
     const child = new Child(
       t,
@@ -65,5 +112,34 @@ describe('dropPrivileges', () => {
     );
     assert.equal(await child.exit(), 0, child.stderr);
     assert.match(child.stdout, /^77 can't become user root \(uid 0, gid 0\): initgroups: /);
+  });
+});
+
+describe('capabilityFor', () => {
+  const transparency = {
+    ...planOf('-d -s 1 -t'),
+    services: [{ ...DEFAULT_SERVICE, name: '', listen: [], spoof: true }],
+  };
+
+  test('is none for services that need none', () => {
+    assert.equal(capabilityFor(planOf('-d -s 1 -t')), null);
+  });
+
+  test('is CAP_NET_RAW for root, who has both', asRoot, () => {
+    assert.equal(capabilityFor(transparency), 13);
+  });
+
+  test('is a failure that names what is missing, for a user without', asRoot, async (t) => {
+    const child = new Child(
+      t,
+      moduleLines(`
+        import { capabilityFor } from './control/privileges.js';
+        const plan = ${JSON.stringify(transparency)};
+        try { capabilityFor(plan); } catch (error) { console.log(error.exitCode, error.message); }
+      `),
+      { uid: 65_534 },
+    );
+    assert.equal(await child.exit(), 0, child.stderr);
+    assert.match(child.stdout, /^77 .*root, CAP_NET_RAW or CAP_NET_ADMIN$/m);
   });
 });

@@ -133,6 +133,23 @@ describe('TLS', () => {
     });
   });
 
+  test('is named in the lines of level debug, and so is where it goes', () => {
+    const caught = new Caught();
+    caught.play(function* () {
+      caught.client.send(HELLO);
+      const end = `www.example.com:${caught.origin.address.port}`;
+      yield* caught.tunnel(end);
+      const { stage } = caught;
+      const client = `test: client 127.0.0.1:${stage.connection.clientAddress?.port}`;
+      const who = `${client}, original destination ${caught.name}`;
+      assert.deepEqual(stage.logs.slice(0, 3), [
+        ['debug', `${who}: accepted`],
+        ['debug', `${who}: it is tls, for www.example.com`],
+        ['debug', `${who}: connecting to upstream:1, and through it to ${end}`],
+      ]);
+    });
+  });
+
   test('goes direct, or no further, where that is wanted', () => {
     const direct = new Caught({ tls: 'direct' });
     direct.play(function* () {

@@ -3,6 +3,7 @@ import { describe, test } from 'node:test';
 import type { SocketAddress } from '../../src/address.js';
 import { type Closed, type Opened, type Opener, Opening, type Way } from '../../src/data/opening.js';
 import { basicAuthorization } from '../../src/protocol/connect.js';
+import { peerAddress } from '../../src/sys/socket.js';
 import {
   Door,
   openDescriptors,
@@ -79,6 +80,46 @@ function* accepted(door: Door): Generator<void, Peer, void> {
 }
 
 const TWO = [upstreamOf({ host: 'one' }), upstreamOf({ host: 'two' })];
+
+describe('an opening from an address', () => {
+  test('passes an upstream of the other family over, and does not hold it against that', () => {
+    const door = new Door();
+    const v6 = { ip: '2001:db8::1', port: 1 };
+    const stage = new Stage({ mode: 'http', upstreams: TWO }, [[v6], [door.address]]);
+    stage.play(
+      (function* () {
+        const caller = new Caller();
+        const { members } = stage.site.pool;
+        const way: Way = { members, addresses: [], tunnel: null, preface: null, spare: false };
+        new Opening(stage.site, way, caller, { ip: '127.0.0.5', foreign: false, unlisted: false });
+        const peer = yield* accepted(door);
+        yield* caller.called();
+        assert.equal(caller.opened?.member, members[1]);
+        assert.equal(peerAddress(peer.fd)?.ip, '127.0.0.5');
+        assert.ok(stage.said('bind 127.0.0.5 for [2001:db8::1]:1: EAFNOSUPPORT'));
+        assert.equal(members[0]?.isUp(stage.loop.now), true);
+        caller.opened?.endpoint.close();
+        peer.close();
+      })(),
+    );
+    door.close();
+  });
+
+  test('marks an upstream that refuses, as from any other', () => {
+    const stage = new Stage({ mode: 'http' }, [[refusing()]]);
+    stage.play(
+      (function* () {
+        const caller = new Caller();
+        const { members } = stage.site.pool;
+        const way: Way = { members, addresses: [], tunnel: null, preface: null, spare: false };
+        new Opening(stage.site, way, caller, { ip: '127.0.0.5', foreign: false, unlisted: false });
+        yield* caller.called();
+        assert.match(caller.closed?.message ?? '', / from 127\.0\.0\.5: ECONNREFUSED$/);
+        assert.equal(members[0]?.isUp(stage.loop.now), false);
+      })(),
+    );
+  });
+});
 
 describe('an opening', () => {
   test('to an upstream that is talked to itself is open when it is connected', () => {
@@ -168,7 +209,7 @@ describe('an opening', () => {
     const doors = [new Door(), new Door()];
     for (const [answer, status, message] of [
       ['HTTP/1.1 403 Forbidden\r\n\r\n', 403, / for origin\.test:443: .* 403\.$/],
-      ['HTTP/1.1 407 No\r\n\r\n', 502, / 407\.$/],
+      ['HTTP/1.1 407 No\r\n\r\n', 502, / 407: it wants a user and a password\.$/],
       ['SSH-2.0-x\r\n', 502, /status line/],
       [null, 502, /it ended the connection$/],
     ] as const) {

@@ -5,6 +5,7 @@
 import { readdirSync } from 'node:fs';
 import type { SocketAddress } from '../../src/address.js';
 import { allocateCounters, CounterRow } from '../../src/counters.js';
+import { Admissions } from '../../src/data/admissions.js';
 import { admit, Connection } from '../../src/data/connection.js';
 import { Loop } from '../../src/data/loop.js';
 import { Names } from '../../src/data/names.js';
@@ -289,6 +290,8 @@ export class Stage {
   readonly entries: string[] = [];
   /** Names whose addresses were asked for. */
   readonly asked: string[] = [];
+  /** What TCP wrappers were asked. */
+  readonly questions: Parameters<ConstructorParameters<typeof Admissions>[1]>[] = [];
   unreachable = 0;
   readonly counters = new CounterRow(allocateCounters(1), 0);
   readonly upstream = new Door();
@@ -297,12 +300,12 @@ export class Stage {
   readonly site: Site;
 
   /** `addresses` by host of the service; `upstream` is the address of the first, and of every other host, by default. */
-  constructor(settings: Settings = {}, addresses?: readonly (readonly SocketAddress[])[]) {
+  constructor(settings: Settings = {}, addresses?: readonly (readonly SocketAddress[])[], verbose = true) {
     const service = serviceOf(settings);
     this.thread = {
       loop: this.loop,
       reporter: {
-        verbose: true,
+        verbose,
         log: (level, message) => this.logs.push([level, message]),
         access: (entry) => this.entries.push(entry),
         unreachable: () => this.unreachable++,
@@ -311,6 +314,7 @@ export class Stage {
       connections: this.connections,
       flowSockets: 0,
       names: new Names((name) => this.asked.push(name)),
+      admissions: new Admissions(this.loop, (...question) => this.questions.push(question)),
       onClosed: () => {},
     };
     const all = addresses ?? hostsOf(service).map(() => [this.upstream.address]);

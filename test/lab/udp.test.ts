@@ -5,15 +5,16 @@ import { fileURLToPath } from 'node:url';
 import type { Host } from '../../scripts/lab/host.js';
 import { startUnbound } from '../../scripts/lab/peers.js';
 import type { Running } from '../../scripts/lab/running.js';
-import { ADDRESS, buildTopology, type Topology } from '../../scripts/lab/topology.js';
+import { ADDRESS, type Topology } from '../../scripts/lab/topology.js';
 import { until } from '../../scripts/lab/until.js';
 import { unless } from '../support/needs.js';
 import type { GivenPlan, GivenService } from '../support/serve-plan.js';
-import type { Cleanup } from '../support/tproxy.js';
+import { buildGateway, type Cleanup, TPROXY } from '../support/tproxy.js';
 import { addressOf, type ClientsOutcome } from '../support/udp-clients.js';
 
 const program = (name: string): string => fileURLToPath(new URL(`../support/${name}`, import.meta.url));
-const SERVE = [process.execPath, program('serve-plan.js')];
+/** Where nobody can read it, too: see buildGateway. */
+const SERVE = [TPROXY[0] as string, '/run/tproxy/package/dist/test/support/serve-plan.js'];
 const CLIENTS = [process.execPath, program('udp-clients.js')];
 const DOCUMENT = new URL('../../../docs/udp.md', import.meta.url);
 
@@ -68,7 +69,7 @@ describe('udp', { skip: unless('root', 'ipv6', ...needs) }, () => {
   let plans = 0;
 
   before(async () => {
-    topology = await buildTopology();
+    topology = await buildGateway();
     router = topology.router;
     await startUnbound(topology.lab, topology.internet, 53, { server: zone(), sections: VIEW });
     await startUnbound(topology.lab, topology.internet, PROXIED_PORT, {
@@ -210,9 +211,9 @@ describe('udp', { skip: unless('root', 'ipv6', ...needs) }, () => {
       const service = (more: Partial<GivenService> = {}): GivenService =>
         udp({ listen: [{ host: null, port: 5300 }], targets: [], intercept: 'tproxy', ...more });
 
-      test('the original destination is asked, and answers', async (t) => {
+      test('as nobody: the original destination is asked, and answers', async (t) => {
         await intercept(t);
-        const running = await start(t, { workers: 2, services: [service()] });
+        const running = await start(t, { workers: 2, user: 'nobody', services: [service()] });
         for (const server of [originV4, originV6]) {
           assert.equal(await dig(server, 'n8.lab'), addressOf(8));
           assert.equal(await dig(server, 'TXT', 'who.lab'), '"a stranger"');
@@ -231,9 +232,9 @@ describe('udp', { skip: unless('root', 'ipv6', ...needs) }, () => {
         }
       });
 
-      test('with spoof the server sees the client', async (t) => {
+      test('as nobody with spoof: the server sees the client', async (t) => {
         await intercept(t);
-        await start(t, { workers: 2, services: [service({ spoof: true })] });
+        await start(t, { workers: 2, user: 'nobody', services: [service({ spoof: true })] });
         for (const server of [originV4, originV6]) {
           assert.equal(await dig(server, 'TXT', 'who.lab'), '"the client"');
         }

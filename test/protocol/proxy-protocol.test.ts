@@ -140,6 +140,11 @@ describe('the PROXY header', () => {
     assert.equal(writeProxyV2(null, OTHER_V4).toString('hex'), `${SIGNATURE}20000000`);
   });
 
+  test('without a destination tells no client either: there is no header for half of it', () => {
+    assert.equal(writeProxyV1(V4, null).toString('latin1'), 'PROXY UNKNOWN\r\n');
+    assert.equal(writeProxyV2(V4, null).toString('hex'), `${SIGNATURE}20000000`);
+  });
+
   for (const { version, write, read } of READERS) {
     test(`of ${version} is read as the addresses that it was written from, by a reader that is strict`, () => {
       const address = fc.record({
