@@ -9,6 +9,8 @@ const SLOTS = [
   'connectErrors',
   /** Times that accept found the machine out of something. */
   'acceptErrors',
+  /** Datagrams that could not be sent on. */
+  'dropped',
 ] as const;
 export type Slot = (typeof SLOTS)[number];
 

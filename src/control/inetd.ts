@@ -97,6 +97,7 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
     countersOf: () => new CounterRow(allocateCounters(1), 0),
     several: false,
     connections: new Set(),
+    flowSockets: 0,
     names: new Names(() => {}),
     admissions: asking === null ? null : new asking.Admissions(loop, (id) => asked.push(id)),
     onClosed: (why) => {

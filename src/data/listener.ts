@@ -61,11 +61,11 @@ export class Listener implements Watcher, Runnable, Timed {
   }
 
   run(): void {
-    const { loop, connections, admissions } = this.#site.thread;
+    const { loop, connections, admissions, flowSockets } = this.#site.thread;
     if (this.deadline !== Number.POSITIVE_INFINITY) return;
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
       const open = connections.size + (admissions?.size ?? 0);
-      if (open >= this.#mostConnections) {
+      if (open + flowSockets / 2 >= this.#mostConnections) {
         if (!this.#saidFull) this.#log('warn', `${open} connections are open: more have to wait`);
         this.#full = true;
         this.#saidFull = true;

@@ -34,6 +34,8 @@ export interface Thread {
   /** All open connections. */
   readonly connections: Set<Connection>;
   readonly names: Names;
+  /** Sockets of udp flows that are open. A connection has the place of two. */
+  flowSockets: number;
   /** null where no service asks TCP wrappers. */
   readonly admissions: Admissions | null;
   /** Called after each connection that ends, with why it broke off; null: it ended in order. */

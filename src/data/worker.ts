@@ -1,7 +1,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { AffinityTable } from '../affinity-table.js';
 import { CounterRow } from '../counters.js';
-import type { Command, Report, WorkerStart } from '../messages.js';
+import type { Command, ListenerHandle, Report, WorkerStart } from '../messages.js';
 import { OwnSockets } from '../own-sockets.js';
 import { isPlainRelay, LOG_LEVELS, type LogLevel } from '../plan.js';
 import { clearEventfd, EPOLLET, EPOLLIN } from '../sys/epoll.js';
@@ -12,6 +12,8 @@ import { Loop } from './loop.js';
 import { Names } from './names.js';
 import { parts } from './parts.js';
 import { Site, type Thread } from './site.js';
+import { serveUdp } from './udp.js';
+import { Flows, STOPPED } from './udp-flows.js';
 
 /**
  * A worker thread: one loop for its share of all services' connections. From here on nothing of Node's runs in this
@@ -30,6 +32,8 @@ const access =
   accessLog === null ? null : new AccessEntries(accessLog.format, (lines) => report({ kind: 'access', lines }));
 if (access !== null) loop.onTurnEnd(() => access.flush());
 let listeners: readonly Listener[] = [];
+/** By service; of those that are udp's. */
+const flows = new Map<number, Flows>();
 const thread: Thread = {
   loop,
   reporter: {
@@ -43,6 +47,7 @@ const thread: Thread = {
   countersOf: (service) => new CounterRow(start.counters[service] as SharedArrayBuffer, start.index),
   several: start.plan.services.length > 1,
   connections: new Set(),
+  flowSockets: 0,
   names: new Names((name) => report({ kind: 'resolve', name })),
   admissions: start.plan.services.some(({ tcpWrappers }) => tcpWrappers !== null)
     ? new Admissions(loop, (id, service, ip) => report({ kind: 'admission', id, service, ip }))
@@ -57,9 +62,16 @@ const sites = start.plan.services.map((service, i) => {
   const needed = isPlainRelay(service) ? null : parts;
   return new Site(i, service, thread, needed, start.addresses[i] ?? [], start.index, affinity);
 });
-listeners = start.listeners.map(
-  ({ service, fd, host }) => new Listener(sites[service] as Site, fd, start.maxConnections, host),
-);
+const isUdp = ({ service }: ListenerHandle): boolean => start.plan.services[service]?.protocol === 'udp';
+listeners = start.listeners
+  .filter((handle) => !isUdp(handle))
+  .map(({ service, fd, host }) => new Listener(sites[service] as Site, fd, start.maxConnections, host));
+const ownFlows = new OwnSockets(start.ownSockets, 'udp');
+for (const { service, fd, host } of start.listeners.filter(isUdp)) {
+  const known = flows.get(service) ?? new Flows(sites[service] as Site, start.maxConnections, ownFlows);
+  flows.set(service, known);
+  serveUdp(known, fd, host);
+}
 
 const obey = (command: Command): void => {
   switch (command.kind) {
@@ -76,7 +88,13 @@ const obey = (command: Command): void => {
       thread.admissions?.answer(command.id, command.refusal);
       return;
     case 'dump':
-      report({ kind: 'dump', lines: [...thread.connections].map((connection) => connection.describe()) });
+      report({
+        kind: 'dump',
+        lines: [
+          ...[...thread.connections].map((connection) => connection.describe()),
+          ...[...flows.values()].flatMap((ofService) => ofService.describe()),
+        ],
+      });
       return;
     case 'stop':
       loop.stop();
@@ -94,6 +112,7 @@ loop.add(start.wakeFd, EPOLLIN | EPOLLET, {
 report({ kind: 'ready' });
 loop.run();
 for (const connection of thread.connections) connection.stop();
+for (const ofService of flows.values()) ofService.close(STOPPED);
 access?.flush();
 // The control plane waits for this thread to end, and an open port would keep it.
 port.close();

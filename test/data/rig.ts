@@ -342,6 +342,7 @@ export class Stage {
       countersOf: () => this.counters,
       several: false,
       connections: this.connections,
+      flowSockets: 0,
       names: new Names((name) => this.asked.push(name)),
       admissions: new Admissions(this.loop, (...question) => this.questions.push(question)),
       onClosed: () => {},
