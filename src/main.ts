@@ -46,11 +46,22 @@ const explain = async (error: unknown, usage: string): Promise<number> => {
   const { stderrIsTheSocket } = await import('./control/inherited.js');
   if (stderrIsTheSocket()) {
     const { openLog } = await import('./control/log.js');
-    openLog('syslog', 'error').write('error', reason);
+    const log = openLog('syslog', 'error');
+    for (const line of known ? reason.split('\n') : [reason]) log.write('error', line);
   } else {
-    writeSync(2, `tproxy: ${reason}\n${error instanceof UsageError && usage !== '' ? `${usage}\n` : ''}`);
+    writeSync(
+      2,
+      `tproxy: ${known ? reason.replaceAll('\n', '\ntproxy: ') : reason}\n${error instanceof UsageError && usage !== '' ? `${usage}\n` : ''}`,
+    );
   }
   return known ? error.exitCode : EX.SOFTWARE;
+};
+
+/** A daemon's were told by the process that it comes from. */
+const warn = async (warnings: readonly string[]): Promise<void> => {
+  if (warnings.length === 0) return;
+  const { isDaemon } = await import('./control/daemonize.js');
+  if (!isDaemon()) writeSync(2, warnings.map((line) => `tproxy: ${line}\n`).join(''));
 };
 
 const run = async (): Promise<number> => {
@@ -59,8 +70,11 @@ const run = async (): Promise<number> => {
     // Node gives the path that it was told, made absolute: a link keeps its name, npm's among them.
     const commandLine = await chooseDialect(basename(process.argv[1] ?? 'tproxy'), process.argv.slice(2));
     usage = commandLine.usage;
-    const request = commandLine.parse(commandLine.argv);
-    if (request.kind === 'plan') return await carryOut(request.plan);
+    const request = await commandLine.parse(commandLine.argv);
+    if (request.kind === 'plan') {
+      await warn(request.file?.warnings ?? []);
+      return await carryOut(request.plan);
+    }
     writeSync(1, request.text);
     return EX.OK;
   } catch (error) {
