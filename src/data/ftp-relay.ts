@@ -205,7 +205,7 @@ export class FtpRelay implements FtpEnds, Timed {
   listenForOrigin(port: number): SocketAddress | null {
     const { site, clientAddress } = this.#link;
     const { client, local, origin, member } = this.#sides;
-    const { service, thread } = site;
+    const { service } = site;
     if (member !== null || clientAddress === null) {
       this.#link.log('warn', 'ftp: no active data connections: the origin would have to connect to the upstream');
       return null;
