@@ -181,11 +181,12 @@ export const isPlainRelay = ({ mode, upstreams, proxyProtocol, ftp, shaping }: S
   mode === 'relay' && upstreams.length === 0 && proxyProtocol === null && ftp === null && shaping === null;
 
 /**
- * The service makes sockets transparent while it serves, which takes a capability then. Listening sockets are made so
- * before privileges are dropped, and what they accept is transparent by itself.
+ * The service makes sockets transparent while it serves, which takes a capability then: those that connect from a client's
+ * address, and those that wait for FTP's data connections at the origin's. Its own listening sockets are made so before
+ * privileges are dropped, and what they accept is transparent by itself.
  */
 export const needsTransparency = ({ spoof, ftp, intercept }: Service): boolean =>
-  spoof || (ftp !== null && intercept === 'tproxy');
+  spoof || (ftp?.passive === true && intercept === 'tproxy');
 
 export const DEFAULT_LIMITS: Limits = {
   firstByte: 1000,

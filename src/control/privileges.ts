@@ -34,7 +34,7 @@ export const capabilityFor = (plan: Plan): number | null => {
   const held = capabilities(readStatus('self'), 'CapEff');
   const found = [CAP_NET_RAW, CAP_NET_ADMIN].find((capability) => held & maskOf(capability));
   if (found !== undefined) return found;
-  const why = "to connect from clients' addresses (IP_TRANSPARENT) needs root, CAP_NET_RAW or CAP_NET_ADMIN";
+  const why = "to use clients' or origins' addresses (IP_TRANSPARENT) needs root, CAP_NET_RAW or CAP_NET_ADMIN";
   throw new Failure(why, EX.NOPERM);
 };
 

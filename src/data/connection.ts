@@ -200,9 +200,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   // Ways.
 
   #open(way: Way): void {
-    const { service, reporter } = this.site;
+    const { service, reporter, forData } = this.site;
     if (reporter.verbose) this.log('debug', whereItGoes(way));
-    const toOriginal = way.members.length === 0 && service.target === null;
+    const toOriginal = way.members.length === 0 && (service.target === null || forData);
     this.#opening = new Opening(this.site, way, this, sourceOf(service, this.clientAddress, toOriginal));
   }
 

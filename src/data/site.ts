@@ -40,10 +40,12 @@ export class Site {
   readonly pool: Pool;
   /** A relay's fixed target. */
   readonly target: Host | null;
+  /** It serves FTP's data connections: each comes to a listener for it alone, so that none can be a loop. */
+  readonly forData: boolean;
 
   /**
-   * `addresses` by host of hostsOf(service). `seed`: see Host. `members`: those of another site, for the service's
-   * upstreams; what is known of them is shared then.
+   * `addresses` by host of hostsOf(service). `seed`: see Host. `members`: for data connections, those of the control
+   * connection's site; what is known of them is shared.
    */
   constructor(
     readonly index: number,
@@ -61,6 +63,7 @@ export class Site {
       service.upstreams.map(
         (upstream, i) => new Member(upstream, parts?.authorization(upstream) ?? null, addresses[i] ?? [], seed),
       );
+    this.forData = members !== undefined;
     this.pool = new Pool(service, members ?? own(), seed);
     this.target = service.target === null ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
   }

@@ -121,12 +121,17 @@ describe('capabilityFor', () => {
     services: [{ ...DEFAULT_SERVICE, name: '', listen: [], spoof: true }],
   };
 
+  const tproxy = '-d -s 1 --intercept tproxy';
+
   test('is none for services that need none', () => {
-    assert.equal(capabilityFor(planOf('-d -s 1 -t')), null);
+    for (const line of ['-d -s 1 --ftp both', tproxy, `${tproxy} --ftp port`]) {
+      assert.equal(capabilityFor(planOf(`${line} -t`)), null, line);
+    }
   });
 
   test('is CAP_NET_RAW for root, who has both', asRoot, () => {
     assert.equal(capabilityFor(transparency), 13);
+    assert.equal(capabilityFor(planOf(`${tproxy} --ftp pasv -t`)), 13);
   });
 
   test('is a failure that names what is missing, for a user without', asRoot, async (t) => {
