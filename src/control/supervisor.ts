@@ -7,6 +7,7 @@ import type { Plan } from '../plan.js';
 import { AccessLog } from './access-log.js';
 import { announceReady, isDaemon } from './daemonize.js';
 import { Hosts } from './hosts.js';
+import { logDestination } from './inherited.js';
 import { type Budget, raiseDescriptorLimit, shareDescriptors } from './limits.js';
 import { adoptListeners, type Listening, openListeners } from './listen.js';
 import { type Log, openLog } from './log.js';
@@ -61,10 +62,6 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   if (inherited.length > 0) server.endWhenIdle();
   return server.ended;
 };
-
-/** Under inetd stderr is the client's socket, or inetd's own; systemd's stderr is the journal. */
-const logDestination = ({ logTo, foreground }: Plan, inherited: readonly number[]): 'stderr' | 'syslog' =>
-  logTo ?? (foreground || (inherited.length > 0 && !inherited.includes(0)) ? 'stderr' : 'syslog');
 
 class Server {
   readonly ended: Promise<number>;
