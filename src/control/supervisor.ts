@@ -145,8 +145,9 @@ class Server {
 
   dump(): void {
     const sum = (slot: Parameters<typeof total>[1]): number => total(this.#counters, slot);
+    // A signal asked for it, and the level that redir has by default shall not hide it.
     this.#log.write(
-      'info',
+      'notice',
       `SIGUSR2: ${sum('open')} connections open, ${sum('accepted')} accepted, ${sum('refused')} refused`,
     );
     this.#workers.tell({ kind: 'dump' });
@@ -184,7 +185,7 @@ class Server {
         return;
       }
       case 'dump':
-        for (const line of report.lines) this.#log.write('info', line);
+        for (const line of report.lines) this.#log.write('notice', line);
         return;
       case 'unreachable':
         if (Date.now() - this.#resolvedAt >= RESOLVE_PAUSE) void this.#resolveAgain();

@@ -189,6 +189,11 @@ describe('the command line of redir', { skip: unless() }, () => {
         },
         // As a daemon: redir says 0, and is not there.
         { args: [':7777', ORIGIN], code: 69, says: /^tproxy: bind .*:7777: EADDRINUSE.*\n$/ },
+        {
+          args: ['192.0.2.9:9000', ORIGIN],
+          code: 71,
+          says: /^tproxy: bind 192\.0\.2\.9:9000: .*no address of this host/,
+        },
         { args: [':9000', 'nowhere.lab:7000'], code: 68, says: /^tproxy: .*nowhere\.lab.*\n$/ },
       ];
       for (const { args, code, says } of cases) {
@@ -218,6 +223,17 @@ describe('the command line of redir', { skip: unless() }, () => {
         await assertServes(routerV4, 9000);
       });
     }
+
+    test('SIGUSR2 logs open connections at its own default level too', async (t) => {
+      const running = await start(t, 9000, ...OURS, '-n', ':9000', ORIGIN);
+      const near = await client.connect(routerV4, 9000);
+      const far = await origin.accept();
+      running.signal('SIGUSR2');
+      await running.says(/notice SIGUSR2: 1 connections open, 1 accepted/);
+      await running.says(new RegExp(`notice .*client 10\\.77\\.1\\.2:${near.local.port}, upstream .*: open`));
+      await far.reset();
+      await near.expectEnd();
+    });
 
     test('IPv6 in brackets and names of both families, at both ends', async (t) => {
       await start(t, 9000, ...OURS, '-n', `[${routerV6}]:9000`, `[${ADDRESS.internet[1]}]:${ORIGIN_PORT}`);
