@@ -98,6 +98,7 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
     },
     counters: new CounterRow(allocateCounters(1), 0),
     connections: new Set(),
+    mostConnections: Number.POSITIVE_INFINITY,
     names: new Names(() => {}),
     admissions: asking === null ? null : new asking.Admissions(loop, (id) => asked.push(id)),
     onClosed: (why) => {

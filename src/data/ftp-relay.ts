@@ -241,9 +241,14 @@ export class FtpRelay implements FtpEnds, Timed {
   #listen(place: Omit<Place, 'range'>, from: string, data: Site): SocketAddress | null {
     const { site } = this.#link;
     const { ports } = site.service.ftp as Ftp;
+    const { connections, mostConnections } = site.thread;
     this.forget();
     if (this.#countTransfers() >= MOST_TRANSFERS) {
       this.#link.log('warn', `ftp: ${MOST_TRANSFERS} data connections are open: no more`);
+      return null;
+    }
+    if (connections.size >= mostConnections) {
+      this.#link.log('warn', `ftp: ${connections.size} connections are open: no data connection`);
       return null;
     }
     try {

@@ -16,6 +16,9 @@ const LONGEST_PAUSE = 5000;
 /** Failures that say that the machine, or this process, has run out (accept(2)). */
 const SCARCE: ReadonlySet<number> = new Set([E.MFILE, E.NFILE, E.NOBUFS, E.NOMEM]);
 
+/** The part of a thread's connections that FTP's control connections may fill: their data connections need the rest. */
+const CONTROL_PART = 1 / 4;
+
 /** A listening socket as one thread serves it. */
 export class Listener implements Watcher, Runnable, Timed {
   deadline = Number.POSITIVE_INFINITY;
@@ -29,12 +32,12 @@ export class Listener implements Watcher, Runnable, Timed {
   /** That there is no room was said, and nothing has changed since but for single connections. */
   #saidFull = false;
 
-  /** `mostConnections` of this thread; while it has so many, more wait in the socket's queue. */
-  constructor(site: Site, fd: number, mostConnections: number) {
+  /** While the thread has all the connections that it may have, more wait in the socket's queue. */
+  constructor(site: Site, fd: number) {
     this.#site = site;
     this.#fd = fd;
     this.#port = localAddress(fd)?.port ?? null;
-    this.#mostConnections = mostConnections;
+    this.#mostConnections = site.thread.mostConnections * (site.service.ftp === null ? 1 : CONTROL_PART);
     // Of the threads that share a socket one is woken; with a socket of its own it changes nothing.
     site.loop.add(fd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, this);
   }

@@ -26,6 +26,8 @@ export interface Thread {
   readonly counters: Pick<CounterRow, 'add'>;
   /** All open connections. */
   readonly connections: Set<Connection>;
+  /** There may be so many, for want of descriptors. */
+  readonly mostConnections: number;
   readonly names: Names;
   /** null where no service asks TCP wrappers. */
   readonly admissions: Admissions | null;

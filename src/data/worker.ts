@@ -39,6 +39,7 @@ const thread: Thread = {
   },
   counters: new CounterRow(start.counters, start.index),
   connections: new Set(),
+  mostConnections: start.maxConnections,
   names: new Names((name) => report({ kind: 'resolve', name })),
   admissions: start.plan.services.some(({ tcpWrappers }) => tcpWrappers !== null)
     ? new Admissions(loop, (id, service, ip) => report({ kind: 'admission', id, service, ip }))
@@ -51,7 +52,7 @@ const sites = start.plan.services.map(
   (service, i) =>
     new Site(i, service, thread, isPlainRelay(service) ? null : parts, start.addresses[i] ?? [], start.index),
 );
-listeners = start.listeners.map(({ service, fd }) => new Listener(sites[service] as Site, fd, start.maxConnections));
+listeners = start.listeners.map(({ service, fd }) => new Listener(sites[service] as Site, fd));
 
 const obey = (command: Command): void => {
   switch (command.kind) {

@@ -12,7 +12,7 @@ performance.now = () => clock.now;
 
 const stage = new Stage();
 const door = new Door();
-new Listener(stage.site, door.fd, 100);
+new Listener(stage.site, door.fd);
 const clients = [door.connect(), door.connect()];
 
 const errors = (): [string, string][] => stage.logs.filter(([level]) => level === 'error');
