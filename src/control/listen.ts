@@ -130,6 +130,7 @@ const asFailure = (error: unknown): unknown => {
   if (!(error instanceof SystemError)) return error;
   const { errno, message, syscall } = error;
   if (errno === E.ADDRINUSE) return new Failure(`${message} (another program listens there)`, EX.UNAVAILABLE);
+  if (errno === E.ADDRNOTAVAIL) return new Failure(`${message} (it is no address of this host)`, EX.OSERR);
   if (errno === E.ACCES || errno === E.PERM) {
     const needs = syscall === 'bind' ? 'ports below 1024 need root or CAP_NET_BIND_SERVICE' : NEEDS_TRANSPARENCY;
     return new Failure(`${message} (${needs})`, EX.NOPERM);

@@ -39,7 +39,7 @@ export const capabilitiesFor = (plan: Plan): readonly number[] => {
   if (!plan.services.some(needsTransparency)) return [];
   const [transparency] = held([CAP_NET_RAW, CAP_NET_ADMIN]);
   if (transparency === undefined) {
-    const why = "to have others' addresses (IP_TRANSPARENT) needs root, CAP_NET_RAW or CAP_NET_ADMIN";
+    const why = "to use clients' or origins' addresses (IP_TRANSPARENT) needs root, CAP_NET_RAW or CAP_NET_ADMIN";
     throw new Failure(why, EX.NOPERM);
   }
   // Datagrams are answered by sockets that are bound to what the client asked, and that may be a port below 1024.

@@ -8,6 +8,7 @@ import type { Plan } from '../plan.js';
 import { AccessLog } from './access-log.js';
 import { announceReady, isDaemon } from './daemonize.js';
 import { Hosts } from './hosts.js';
+import { logDestination } from './inherited.js';
 import { type Budget, raiseDescriptorLimit, shareDescriptors } from './limits.js';
 import { adoptListeners, type Listening, openListeners } from './listen.js';
 import { type Log, openLog } from './log.js';
@@ -58,10 +59,6 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   if (inherited.length > 0) server.endWhenIdle();
   return server.ended;
 };
-
-/** Under inetd stderr is the client's socket, or inetd's own; systemd's stderr is the journal. */
-const logDestination = ({ logTo, foreground }: Plan, inherited: readonly number[]): 'stderr' | 'syslog' =>
-  logTo ?? (foreground || (inherited.length > 0 && !inherited.includes(0)) ? 'stderr' : 'syslog');
 
 class Server {
   readonly ended: Promise<number>;
@@ -160,8 +157,9 @@ class Server {
 
   dump(): void {
     const sum = (slot: Slot): number => this.#counters.total(slot);
+    // A signal asked for it, and the level that redir has by default shall not hide it.
     this.#log.write(
-      'info',
+      'notice',
       `SIGUSR2: ${sum('open')} connections open, ${sum('accepted')} accepted, ${sum('refused')} refused`,
     );
     this.#workers.tell({ kind: 'dump' });
@@ -199,7 +197,7 @@ class Server {
         return;
       }
       case 'dump':
-        for (const line of report.lines) this.#log.write('info', line);
+        for (const line of report.lines) this.#log.write('notice', line);
         return;
       case 'unreachable':
         this.#hosts.onUnreachable(report.service);

@@ -17,6 +17,9 @@ const LONGEST_PAUSE = 5000;
 /** Failures that say that the machine, or this process, has run out (accept(2)). */
 const SCARCE: ReadonlySet<number> = new Set([E.MFILE, E.NFILE, E.NOBUFS, E.NOMEM]);
 
+/** The part of a thread's connections that FTP's control connections may fill: their data connections need the rest. */
+const CONTROL_PART = 1 / 4;
+
 /** A listening socket as one thread serves it. */
 export class Listener implements Watcher, Runnable, Timed {
   deadline = Number.POSITIVE_INFINITY;
@@ -31,15 +34,15 @@ export class Listener implements Watcher, Runnable, Timed {
   #saidFull = false;
 
   /**
-   * `mostConnections` of this thread; while it has so many, more wait in the socket's queue. `host`: what the plan has for
-   * the socket's address; null: the address itself.
+   * While the thread has all the connections that it may have, more wait in the socket's queue. `host`: what the plan has
+   * for the socket's address; null: the address itself.
    */
-  constructor(site: Site, fd: number, mostConnections: number, host: string | null = null) {
+  constructor(site: Site, fd: number, host: string | null = null) {
     this.#site = site;
     this.#fd = fd;
     const local = localAddress(fd);
     this.#entrance = local === null ? null : { host: host ?? local.ip, port: local.port };
-    this.#mostConnections = mostConnections;
+    this.#mostConnections = site.thread.mostConnections * (site.service.ftp === null ? 1 : CONTROL_PART);
     // Of the threads that share a socket one is woken; with a socket of its own it changes nothing.
     site.loop.add(fd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, this);
   }

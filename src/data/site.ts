@@ -33,6 +33,8 @@ export interface Thread {
   readonly several: boolean;
   /** All open connections. */
   readonly connections: Set<Connection>;
+  /** There may be so many, for want of descriptors. */
+  readonly mostConnections: number;
   readonly names: Names;
   /** Sockets of udp flows that are open. A connection has the place of two. */
   flowSockets: number;
@@ -58,6 +60,7 @@ export class Site {
   /**
    * `addresses` by host of hostsOf(service). `seed`: see Pool. `affinity`: which client keeps what; null: none is known
    * from one connection to the next.
+   * `forData`: it serves FTP's data connections: each comes to a listener for it alone, so that none can be a loop.
    */
   constructor(
     readonly index: number,
@@ -68,6 +71,7 @@ export class Site {
     addresses: readonly (readonly UpstreamAddress[])[],
     seed: number,
     affinity: AffinityTable | null = null,
+    readonly forData = false,
   ) {
     this.acl = compileAcl(service.access);
     this.counters = thread.countersOf(index);

@@ -48,6 +48,7 @@ const thread: Thread = {
   several: start.plan.services.length > 1,
   connections: new Set(),
   flowSockets: 0,
+  mostConnections: start.maxConnections,
   names: new Names((name) => report({ kind: 'resolve', name })),
   admissions: start.plan.services.some(({ tcpWrappers }) => tcpWrappers !== null)
     ? new Admissions(loop, (id, service, ip) => report({ kind: 'admission', id, service, ip }))
@@ -65,7 +66,7 @@ const sites = start.plan.services.map((service, i) => {
 const isUdp = ({ service }: ListenerHandle): boolean => start.plan.services[service]?.protocol === 'udp';
 listeners = start.listeners
   .filter((handle) => !isUdp(handle))
-  .map(({ service, fd, host }) => new Listener(sites[service] as Site, fd, start.maxConnections, host));
+  .map(({ service, fd, host }) => new Listener(sites[service] as Site, fd, host));
 const ownFlows = new OwnSockets(start.ownSockets, 'udp');
 for (const { service, fd, host } of start.listeners.filter(isUdp)) {
   const known = flows.get(service) ?? new Flows(sites[service] as Site, start.maxConnections, ownFlows);

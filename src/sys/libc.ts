@@ -41,11 +41,6 @@ export const socket = bind<(domain: number, type: number, protocol: number) => F
   'int',
   'int',
 ]);
-export const socketpair = bind<(domain: number, type: number, protocol: number, ends: Memory) => number>(
-  'socketpair',
-  'int',
-  ['int', 'int', 'int', 'void *'],
-);
 export const bindSocket = bind<(fd: Fd, address: Memory, length: number) => number>('bind', 'int', [
   'int',
   'void *',
@@ -163,3 +158,8 @@ export const loadLibwrap = (
 
 export const prctl = bindLate<readonly [option: number, value: number]>('prctl', 'int', ['int', 'ulong']);
 export const capset = bindLate<readonly [header: Memory, sets: Memory]>('capset', 'int', ['void *', 'void *']);
+export const socketpair = bindLate<readonly [domain: number, type: number, protocol: number, ends: Memory]>(
+  'socketpair',
+  'int',
+  ['int', 'int', 'int', 'void *'],
+);

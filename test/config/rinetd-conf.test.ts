@@ -306,7 +306,11 @@ describe('a mistake in rinetd.conf', () => {
       ['0 1 b 2 [max-udp-connections=1]', '1:10', /^max-udp-connections is for udp$/],
       ['0 1 b 2 [tls=close]', '1:14', /^tls is for HTTP, which mode=relay doesn't look at$/],
       ['0 1 b 2 [mode=http,ftp=both]', '1:24', /^ftp needs mode=relay$/],
-      ['0 1 * [check=1]', '1:14', /^check needs CONNECTADDRESS or upstream beside mode=relay: an origin has one address$/],
+      [
+        '0 1 * [check=1]',
+        '1:14',
+        /^check needs CONNECTADDRESS or upstream beside mode=relay: an origin has one address$/,
+      ],
       ['0 1 * [proxy-only]', '1:8', /^proxy-only contradicts mode=relay without CONNECTADDRESS or upstream/],
       ['0 1 b 2 [spoof,src=::1]', '1:20', /^src contradicts spoof/],
       ['0 1 b 2 [ftp-ports=2000-3000]', '1:20', /^ftp-ports needs ftp$/],

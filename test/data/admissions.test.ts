@@ -96,7 +96,8 @@ describe('a client that TCP wrappers decide on', () => {
   test('counts among the connections that the thread may have', () => {
     const stage = new Stage(WRAPPED);
     const door = new Door();
-    const listener = new Listener(stage.site, door.fd, 2);
+    stage.thread.mostConnections = 2;
+    const listener = new Listener(stage.site, door.fd);
     stage.thread.onClosed = () => listener.onClosed();
     const clients = [1, 2, 3].map(() => door.connect());
     stage.play(

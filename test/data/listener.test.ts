@@ -9,7 +9,8 @@ import { Door, openDescriptors, type Peer, type Script, Stage, turns, until } fr
 const serving = (mostConnections: number, service: ConstructorParameters<typeof Stage>[0] = {}): [Stage, Door] => {
   const stage = new Stage(service);
   const door = new Door();
-  const listener = new Listener(stage.site, door.fd, mostConnections);
+  stage.thread.mostConnections = mostConnections;
+  const listener = new Listener(stage.site, door.fd);
   stage.thread.onClosed = () => listener.onClosed();
   return [stage, door];
 };
@@ -42,6 +43,20 @@ describe('Listener', () => {
       })(),
     );
     client?.close();
+    door.close();
+  });
+
+  test('of FTP leaves three quarters of the connections to its data', () => {
+    const [stage, door] = serving(8, { ftp: { active: true, passive: true, ports: null } });
+    const clients = callers(door, 3);
+    stage.play(
+      (function* (): Script {
+        yield* until('two are accepted', () => stage.connections.size === 2);
+        yield* turns();
+        assert.equal(stage.counters.get('accepted'), 2);
+      })(),
+    );
+    for (const client of clients) client.close();
     door.close();
   });
 
