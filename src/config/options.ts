@@ -1,4 +1,4 @@
-import type { Service } from '../plan.js';
+import { isUnix, type Service } from '../plan.js';
 import { type Arguments, type Option, optionName } from './command-line.js';
 import { type Refuse, refuseIn, refuseContradictions as refuseSharedContradictions, SHARED } from './shared.js';
 
@@ -8,6 +8,7 @@ export const OPTIONS = {
   server: { long: 'server', short: 's', takes: 'many' },
   bind: { long: 'bind', short: 'b', takes: 'one' },
   allow: { long: 'allow', short: 'a', takes: 'many' },
+  socketMode: { long: 'socket-mode', takes: 'one' },
   intercept: { long: 'intercept', takes: 'one' },
   exitIdle: { long: 'exit-idle', takes: 'one' },
   transparent: { long: 'transparent', short: 't', takes: 'switch' },
@@ -66,9 +67,33 @@ export const refuseContradictions = (args: Arguments, service: Service): void =>
   if (service.listen.length === 0) refuse(OPTIONS.bind, `needs ${optionName(OPTIONS.server)}`);
   else refuse(OPTIONS.exitIdle, `is for sockets of inetd or systemd, not for ${optionName(OPTIONS.server)}`);
 
+  refuseWithUnix(service, refuse);
   if (service.mode === 'http') refuseInHttp(service, refuse);
   else refuseInRelay(service, refuse);
   refuseSharedContradictions(args, OPTIONS, service);
+};
+
+/** Options that ask who the client is, or what it meant to reach, by its address. */
+const OF_ADDRESSED_CLIENTS: readonly Option[] = [OPTIONS.bind, OPTIONS.allow, OPTIONS.intercept];
+
+const refuseWithUnix = ({ mode, listen, targets }: Service, refuse: Refuse): void => {
+  const server = optionName(OPTIONS.server);
+  if (!listen.some((at) => isUnix(at) && at.path.startsWith('/'))) {
+    refuse(OPTIONS.socketMode, `needs ${server} unix:/PATH`);
+  }
+  if (listen.some(isUnix) && mode === 'relay' && targets.length === 0) {
+    refuse(OPTIONS.transparent, 'needs HOST PORT: connections to a unix socket have no original destination');
+  }
+  if (listen.length > 0 && listen.every(isUnix)) {
+    for (const option of OF_ADDRESSED_CLIENTS)
+      refuse(option, `needs ${server} PORT: no address comes with a unix socket`);
+    for (const option of [OPTIONS.spoof, OPTIONS.ftp]) {
+      refuse(option, `needs ${server} PORT: clients of a unix socket have no address`);
+    }
+  }
+  if (!targets.some(({ to }) => isUnix(to))) return;
+  for (const option of [OPTIONS.source, OPTIONS.spoof, OPTIONS.ftp]) refuse(option, 'is for HOST PORT, not for unix:');
+  refuse(OPTIONS.upstream, 'can not go to unix:, which is a socket of this host');
 };
 
 const refuseInHttp = ({ proxyOnly, tls, unknown, http }: Service, refuse: Refuse): void => {

@@ -8,11 +8,14 @@ import {
   boundSocket,
   isTransparent,
   localAddress,
+  localUnixAddress,
   prepareListener,
   setTransparent,
   startListening,
 } from '../sys/socket.js';
 import { resolveHost } from './resolve.js';
+import { refuseUnixLoops } from './unix-loops.js';
+import { openUnixListener, type SocketFile } from './unix-socket.js';
 
 /** What the workers listen on. */
 export interface Listening {
@@ -20,35 +23,50 @@ export interface Listening {
   readonly handles: readonly (readonly ListenerHandle[])[];
   /** For the log: where a client finds us. */
   readonly names: readonly string[];
+  /** To be removed at the end. */
+  readonly files: readonly SocketFile[];
 }
 
 /**
  * Binds every address of every service, with one socket for each worker (SO_REUSEPORT), so that workers do not contend
- * for one queue.
+ * for one queue. A unix address has one socket, which they share.
  * @throws Failure with the address and the errno
  */
 export const openListeners = async (plan: Plan, workers: number): Promise<Listening> => {
   const handles: ListenerHandle[][] = Array.from({ length: workers }, () => []);
   const names: string[] = [];
-  for (const [service, { listen, intercept }] of plan.services.entries()) {
-    for (const at of listen) {
-      if (isUnix(at)) continue;
-      const { host, port } = at;
-      for (const ip of host === null ? ['::', '0.0.0.0'] : await resolveHost(host)) {
-        const address: ListenAddress = { ip, port };
-        try {
-          const fds = openShared(address, workers, intercept === 'tproxy');
-          for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd });
-          names.push(formatAddress(address));
-        } catch (error) {
-          // A kernel without IPv6 still has every IPv4 address.
-          if (host === null && ip === '::' && isWithoutIPv6(error)) continue;
-          throw asFailure(error);
+  const files: SocketFile[] = [];
+  refuseUnixLoops(plan);
+  try {
+    for (const [service, { listen, intercept, backlog }] of plan.services.entries()) {
+      for (const at of listen) {
+        if (isUnix(at)) {
+          const { fd, file } = openUnixListener(at, at.mode, backlog ?? undefined);
+          for (const ofWorker of handles) ofWorker.push({ service, fd });
+          names.push(formatAddress(at));
+          if (file !== null) files.push(file);
+          continue;
+        }
+        const { host, port } = at;
+        for (const ip of host === null ? ['::', '0.0.0.0'] : await resolveHost(host)) {
+          const address: ListenAddress = { ip, port };
+          try {
+            const fds = openShared(address, workers, intercept === 'tproxy');
+            for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd });
+            names.push(formatAddress(address));
+          } catch (error) {
+            // A kernel without IPv6 still has every IPv4 address.
+            if (host === null && ip === '::' && isWithoutIPv6(error)) continue;
+            throw asFailure(error);
+          }
         }
       }
     }
+  } catch (error) {
+    for (const file of files) file.remove();
+    throw error;
   }
-  return { handles, names };
+  return { handles, names, files };
 };
 
 /**
@@ -64,10 +82,10 @@ export const adoptListeners = (plan: Plan, fds: readonly number[], workers: numb
   // All of them belong to the one service that a command line makes.
   const shared = fds.map((fd) => ({ service: 0, fd }));
   const names = fds.map((fd) => {
-    const address = localAddress(fd);
+    const address = localAddress(fd) ?? localUnixAddress(fd);
     return address === null ? `fd ${fd}` : formatAddress(address);
   });
-  return { handles: Array.from({ length: workers }, () => shared), names };
+  return { handles: Array.from({ length: workers }, () => shared), names, files: [] };
 };
 
 /** Who hands a socket over may have done it (systemd.socket(5), Transparent=), and then we needn't be allowed to. */

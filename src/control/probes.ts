@@ -1,6 +1,8 @@
 import { connect } from 'node:net';
-import { bracketed, formatAddress, type UpstreamAddress } from '../address.js';
+import { bracketed, formatAddress, isUnix, type UpstreamAddress } from '../address.js';
 import type { Plan, Service, Upstream } from '../plan.js';
+import { errnoName } from '../sys/errno.js';
+import { knock } from '../sys/socket.js';
 import type { Log } from './log.js';
 
 /** What a row of probes needs to know, and who it tells. */
@@ -98,6 +100,12 @@ const tryAddresses = async (
 
 const tryAddress = (address: UpstreamAddress, timeout: number, source: string | null): Promise<string | null> =>
   new Promise((settle) => {
+    if (isUnix(address)) {
+      // Node would fill an abstract name up with NULs.
+      const outcome = knock(address);
+      settle(outcome === 0 ? null : `connect ${formatAddress(address)}: ${errnoName(-outcome)}`);
+      return;
+    }
     const from = source === null ? {} : { localAddress: source };
     const socket = connect({ host: address.ip, port: address.port, timeout, ...from });
     const end = (failure: string | null): void => {

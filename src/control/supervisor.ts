@@ -16,6 +16,7 @@ import { capabilityFor, dropPrivileges, findUser } from './privileges.js';
 import { startProbes } from './probes.js';
 import { handleSignals } from './signals.js';
 import { TcpWrappers } from './tcp-wrappers.js';
+import type { SocketFile } from './unix-socket.js';
 import { checkWorkersLoadable, Workers } from './workers.js';
 
 /** How often hosts' names are looked up again while there is traffic, in ms. */
@@ -39,16 +40,22 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   const hosts = await Hosts.resolve(plan, log);
   const listening =
     inherited.length > 0 ? adoptListeners(plan, inherited, workerCount) : await openListeners(plan, workerCount);
-  const accessLog = plan.accessLog === null ? null : new AccessLog(plan.accessLog.path, user);
-  if (plan.pidFile !== null) writePidFile(plan.pidFile);
-  // Before the first worker: capabilities belong to a thread and are inherited when it starts.
+  let accessLog: AccessLog | null;
   try {
-    if (user !== null) dropPrivileges(user, capability);
+    accessLog = plan.accessLog === null ? null : new AccessLog(plan.accessLog.path, user);
+    if (plan.pidFile !== null) writePidFile(plan.pidFile);
+    // Before the first worker: capabilities belong to a thread and are inherited when it starts.
+    try {
+      if (user !== null) dropPrivileges(user, capability);
+    } catch (error) {
+      if (plan.pidFile !== null) removePidFile(plan.pidFile);
+      throw error;
+    }
+    checkWorkersLoadable();
   } catch (error) {
-    if (plan.pidFile !== null) removePidFile(plan.pidFile);
+    for (const file of listening.files) file.remove();
     throw error;
   }
-  checkWorkersLoadable();
 
   const counters = allocateCounters(workerCount);
   const server = new Server(plan, log, accessLog, counters, hosts, wrappers);
@@ -76,6 +83,7 @@ class Server {
   readonly #hosts: Hosts;
   readonly #names = new NameCache();
   readonly #wrappers: TcpWrappers | null;
+  #files: readonly SocketFile[] = [];
   /** Clients that TCP wrappers are being asked about. */
   #undecided = 0;
   #resolvedAt = Date.now();
@@ -106,7 +114,8 @@ class Server {
     });
   }
 
-  async startWorkers({ handles }: Listening, budget: Budget): Promise<void> {
+  async startWorkers({ handles, files }: Listening, budget: Budget): Promise<void> {
+    this.#files = files;
     const ownSockets = allocateOwnSockets();
     await Promise.all(
       handles.map((listeners, index) =>
@@ -233,6 +242,11 @@ class Server {
   async #shutDown(code: number): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
+    // While the sockets are open still: nobody else takes a file of ours for one that was left behind.
+    for (const file of this.#files) {
+      const problem = file.remove();
+      if (problem !== null) this.#log.write('warn', problem);
+    }
     await this.#workers.stop();
     if (this.#plan.pidFile !== null) removePidFile(this.#plan.pidFile);
     this.#end(code);

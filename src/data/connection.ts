@@ -3,11 +3,13 @@ import {
   type End,
   formatAddress,
   formatEnd,
+  isUnix,
   type OriginalDestination,
   type SocketAddress,
   sameAddress,
+  type UpstreamAddress,
 } from '../address.js';
-import { isUnix, type LogLevel, type Passage } from '../plan.js';
+import type { LogLevel, Passage } from '../plan.js';
 import { SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
 import {
@@ -58,7 +60,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   readonly #opened: number;
   #lastActive: number;
   #upstream: Endpoint | null = null;
-  #upstreamAddress: SocketAddress | null = null;
+  #upstreamAddress: UpstreamAddress | null = null;
   #member: Member | null = null;
   #opening: Opening | null = null;
   /** The way goes, or tries to go, past all upstreams. */
@@ -90,7 +92,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     listenPort: number | null = null,
   ) {
     const { loop, service, thread } = site;
-    this.#client = new Endpoint(loop, fd, this, true);
+    // Of all clients only those of a unix socket have no address.
+    this.#client = new Endpoint(loop, fd, this, true, clientAddress === null);
     this.#opened = loop.now;
     this.#lastActive = loop.now;
     this.toUpstream = new Pump(loop, this.#client, null);
@@ -114,15 +117,15 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
       this.toUpstream.unseen = 0;
       return;
     }
-    const to = service.targets[0]?.to;
-    const end = to === undefined ? this.#originalEnd() : isUnix(to) ? null : to;
-    if (end === null) {
+    const to = service.targets[0]?.to ?? this.#originalEnd();
+    if (to === null) {
       this.#giveUp('no original destination: the connection was not redirected here, so there is nowhere to go');
       return;
     }
-    this.#destination = formatEnd(end);
+    this.#destination = isUnix(to) ? formatAddress(to) : formatEnd(to);
     if (service.upstreams.length === 0) this.#openDirect();
-    else this.#openTunnel(end);
+    else if (isUnix(to)) this.#giveUp('no proxy can be told to connect to a socket of this host');
+    else this.#openTunnel(to);
   }
 
   // The client's first bytes, in http mode.
@@ -330,11 +333,11 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   }
 
   /** A client without an address, as on a socket of another family, has no use for data connections. */
-  #followFtp(upstream: Endpoint, address: SocketAddress): void {
+  #followFtp(upstream: Endpoint, address: UpstreamAddress): void {
     const { site, clientAddress } = this;
     const near = localAddress(this.#client.fd);
     const local = localAddress(upstream.fd);
-    if (clientAddress === null || near === null || local === null) return;
+    if (clientAddress === null || near === null || local === null || isUnix(address)) return;
     const to = site.service.targets[0]?.to ?? this.#originalEnd();
     // What an upstream connects to, or ourselves.
     const origin = this.#member === null || to === null || isUnix(to) ? address.ip : to.host;
@@ -398,7 +401,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   #leaveToOthers(upstream: Endpoint): boolean {
     const { site, toUpstream } = this;
     if (!site.shares || !this.#http?.isReusable || !toUpstream.drained) return false;
-    return this.#member?.spares.put(site.loop, upstream, this.#upstreamAddress as SocketAddress) ?? false;
+    return this.#member?.spares.put(site.loop, upstream, this.#upstreamAddress as UpstreamAddress) ?? false;
   }
 
   run(): void {
@@ -465,6 +468,15 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     // HTTP has no use for the client's direction then, and the client may be waiting for the end of ours.
     if (down === ENDED && http?.closing) {
       this.#beginLinger('the upstream has ended');
+      return;
+    }
+    // Nobody is there any more who could read an answer.
+    if (up === ENDED && this.#client.gone && !this.#toClientEnded && !http?.awaitsResponse) {
+      this.#finish('done');
+      return;
+    }
+    if (down === ENDED && this.#upstream?.gone && !this.#toUpstreamEnded) {
+      this.#beginLinger('done');
       return;
     }
     // Behind the end of a direction nothing is read any more that would tell of a reset.
@@ -580,7 +592,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     const { targets, upstreams } = this.site.service;
     const end = targets[0]?.to ?? this.#originalEnd() ?? upstreams[0];
     const client = this.clientAddress === null ? '-' : formatAddress(this.clientAddress);
-    return `${client} to ${end === undefined ? '-' : isUnix(end) ? end.path : formatEnd(end)}`;
+    return `${client} to ${end === undefined ? '-' : isUnix(end) ? formatAddress(end) : formatEnd(end)}`;
   }
 
   #logConnected({ fd }: Endpoint): void {
@@ -774,8 +786,9 @@ export const refuse = ({ thread, reporter, service }: Site, fd: number, why: str
 export const admit = (site: Site, fd: number, client: ClientAddress | null, listenPort: number | null = null): void => {
   const { acl, thread, reporter, service } = site;
   const from = client === null ? '-' : formatAddress(client);
-  if (acl !== null && (client === null || !acl.has(client.ip))) {
-    reporter.access?.(`ACL refused from ${client?.ip ?? '-'}`);
+  // Who may connect to a unix socket is its file's to say.
+  if (acl !== null && client !== null && !acl.has(client.ip)) {
+    reporter.access?.(`ACL refused from ${client.ip}`);
     refuse(site, fd, `ACL refused from ${from}`);
     return;
   }

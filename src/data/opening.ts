@@ -1,4 +1,4 @@
-import { type End, formatAddress, formatEnd, type SocketAddress } from '../address.js';
+import { type End, formatAddress, formatEnd, type UpstreamAddress } from '../address.js';
 import type { Handshake } from '../protocol/handshake.js';
 import { E, errnoName, type SystemError } from '../sys/errno.js';
 import { receive, transmit } from '../sys/socket.js';
@@ -15,7 +15,7 @@ import type { Timed } from './timers.js';
 export interface Way {
   /** Upstreams to try, in this order; empty: straight to `addresses`. */
   readonly members: readonly Member[];
-  readonly addresses: readonly SocketAddress[];
+  readonly addresses: readonly UpstreamAddress[];
   /** The upstream shall connect us to this; null: it is talked to itself. */
   readonly tunnel: End | null;
   /** The first bytes on the connection, before anything else; null for none. */
@@ -27,7 +27,7 @@ export interface Way {
 /** A way that is open. */
 export interface Opened {
   readonly endpoint: Endpoint;
-  readonly address: SocketAddress;
+  readonly address: UpstreamAddress;
   /** null: no upstream is on it. */
   readonly member: Member | null;
   /** What the far end has said already. */
@@ -66,7 +66,7 @@ export class Opening implements Dialer, Runnable, Timed {
   #member: Member | null = null;
   #dial: Dial | null = null;
   #endpoint: Endpoint | null = null;
-  #address: SocketAddress | null = null;
+  #address: UpstreamAddress | null = null;
   #handshake: Handshake | null = null;
   #said = NOTHING;
   /** #endpoint was a spare connection. */
@@ -81,7 +81,7 @@ export class Opening implements Dialer, Runnable, Timed {
   }
 
   /** The address that is being tried. */
-  get address(): SocketAddress | null {
+  get address(): UpstreamAddress | null {
     return this.#address ?? this.#dial?.address ?? null;
   }
 
@@ -131,7 +131,7 @@ export class Opening implements Dialer, Runnable, Timed {
     this.#dialNext();
   }
 
-  onConnected(endpoint: Endpoint, address: SocketAddress): void {
+  onConnected(endpoint: Endpoint, address: UpstreamAddress): void {
     this.#dial = null;
     this.#endpoint = endpoint;
     this.#address = address;
@@ -228,7 +228,7 @@ export class Opening implements Dialer, Runnable, Timed {
 
   #open(early: Buffer): void {
     const endpoint = this.#endpoint as Endpoint;
-    const address = this.#address as SocketAddress;
+    const address = this.#address as UpstreamAddress;
     this.#endpoint = null;
     this.cancel();
     this.#opener.onOpen({ endpoint, address, member: this.#member, early, used: this.#used });
@@ -237,7 +237,7 @@ export class Opening implements Dialer, Runnable, Timed {
   #decline(why: string, status: number): void {
     const { tunnel } = this.#way;
     const to = tunnel === null ? '' : ` for ${formatEnd(tunnel)}`;
-    const message = `upstream ${formatAddress(this.#address as SocketAddress)}${to}: ${why}`;
+    const message = `upstream ${formatAddress(this.#address as UpstreamAddress)}${to}: ${why}`;
     this.cancel();
     this.#opener.onClosed({ message, unreachable: false, status });
   }
