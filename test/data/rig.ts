@@ -3,7 +3,7 @@
  * that the loop runs one step of a turn, with raw descriptors that never wait.
  */
 import { readdirSync } from 'node:fs';
-import type { SocketAddress } from '../../src/address.js';
+import { isUnix, type SocketAddress, type UnixAddress, type UpstreamAddress } from '../../src/address.js';
 import { allocateCounters, CounterRow } from '../../src/counters.js';
 import { Admissions } from '../../src/data/admissions.js';
 import { admit, Connection } from '../../src/data/connection.js';
@@ -28,6 +28,7 @@ import { closeFd } from '../../src/sys/process.js';
 import {
   accept,
   boundSocket,
+  boundUnixSocket,
   connectTo,
   localAddress,
   peerAddress,
@@ -37,6 +38,7 @@ import {
   startListening,
   tcpSocket,
   transmit,
+  unixSocket,
 } from '../../src/sys/socket.js';
 
 /** What a test does: it goes on by one `yield` each turn of the loop. */
@@ -162,21 +164,21 @@ export class Peer {
   }
 }
 
-/** A listening socket on loopback. */
-export class Door {
-  readonly fd: number;
-  readonly address: SocketAddress;
-
-  constructor(ip = '127.0.0.1') {
-    this.fd = boundSocket({ ip, port: 0 }, false);
-    this.address = localAddress(this.fd) as SocketAddress;
-    startListening(this.fd, this.address);
+/** A listening socket. */
+class Listening<A extends SocketAddress | UnixAddress> {
+  constructor(
+    readonly fd: number,
+    readonly address: A,
+    backlog?: number,
+  ) {
+    startListening(fd, address, backlog);
   }
 
   /** A connection to this door, begun. */
   connect(): Peer {
-    const fd = tcpSocket(this.address.ip.includes(':'));
-    const outcome = connectTo(fd, this.address);
+    const { address } = this;
+    const fd = isUnix(address) ? unixSocket() : tcpSocket(address.ip.includes(':'));
+    const outcome = connectTo(fd, address);
     if (outcome < 0 && outcome !== -E.INPROGRESS) throw new Error(`connect: ${errnoName(-outcome)}`);
     return new Peer(fd);
   }
@@ -205,6 +207,24 @@ export class Door {
 
   close(): void {
     closeFd(this.fd);
+  }
+}
+
+/** One on loopback. */
+export class Door extends Listening<SocketAddress> {
+  constructor(ip = '127.0.0.1') {
+    const fd = boundSocket({ ip, port: 0 }, false);
+    super(fd, localAddress(fd) as SocketAddress);
+  }
+}
+
+let unixDoors = 0;
+
+/** One with an abstract name. */
+export class UnixDoor extends Listening<UnixAddress> {
+  constructor(backlog?: number) {
+    const address = { path: `@tproxy-test-${process.pid}-${unixDoors++}` };
+    super(boundUnixSocket(address), address, backlog);
   }
 }
 
@@ -300,7 +320,7 @@ export class Stage {
   readonly site: Site;
 
   /** `addresses` by host of the service; `upstream` is the address of the first, and of every other host, by default. */
-  constructor(settings: Settings = {}, addresses?: readonly (readonly SocketAddress[])[], verbose = true) {
+  constructor(settings: Settings = {}, addresses?: readonly (readonly UpstreamAddress[])[], verbose = true) {
     const service = serviceOf(settings);
     this.thread = {
       loop: this.loop,
@@ -325,6 +345,15 @@ export class Stage {
     const client = this.front.connect();
     const { fd } = this.front.acceptNow();
     admit(this.site, fd, peerAddress(fd));
+    return client;
+  }
+
+  /** The same for a client of a unix socket. */
+  unixClient(): Peer {
+    const door = new UnixDoor();
+    const client = door.connect();
+    admit(this.site, door.acceptNow().fd, null);
+    door.close();
     return client;
   }
 
