@@ -10,7 +10,8 @@ packages='iproute2 iptables nftables procps util-linux
   curl netcat-openbsd openssl strace redsocks privoxy tinyproxy
   haproxy rinetd redir socat hyperfine
   microsocks chromium
-  vsftpd lftp openssh-server openssh-client rsyslog libwrap0'
+  vsftpd lftp openssh-server openssh-client rsyslog libwrap0
+  unbound bind9-dnsutils iperf3'
 
 missing=
 for package in $packages; do

@@ -6,6 +6,8 @@ export interface ListenerHandle {
   /** Index into Plan.services. */
   readonly service: number;
   readonly fd: number;
+  /** What the plan has for its address, or the path of a unix socket; null: the socket's own address is its name. */
+  readonly host: string | null;
 }
 
 /** What a worker is started with. */
@@ -21,9 +23,12 @@ export interface WorkerStart {
   readonly maxConnections: number;
   /** Pipes that this worker may have open. */
   readonly maxPipes: number;
-  readonly counters: SharedArrayBuffer;
+  /** By service. */
+  readonly counters: readonly SharedArrayBuffer[];
   /** See OwnSockets. */
   readonly ownSockets: SharedArrayBuffer;
+  /** See AffinityTable. By service; null for one without. */
+  readonly affinities: readonly (SharedArrayBuffer | null)[];
 }
 
 /** Control to data. Post, then write to the wake eventfd: a worker that sits in epoll_wait runs no event of a port. */
@@ -35,8 +40,14 @@ export type Command =
       readonly host: number;
       readonly addresses: readonly UpstreamAddress[];
     }
-  /** What a probe of an upstream found. */
-  | { readonly kind: 'health'; readonly service: number; readonly upstream: number; readonly up: boolean }
+  /** What a probe of one address of a host of hostsOf(service) found. */
+  | {
+      readonly kind: 'health';
+      readonly service: number;
+      readonly host: number;
+      readonly address: UpstreamAddress;
+      readonly up: boolean;
+    }
   /** The answer to a `resolve` report; empty when the name has no address. */
   | { readonly kind: 'resolved'; readonly name: string; readonly ips: readonly string[] }
   /** The answer to an `admission` report: why the client is refused, or null. */

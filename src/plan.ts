@@ -1,4 +1,4 @@
-import type { Cidr, UnixAddress } from './address.js';
+import { type Cidr, isUnix, type UnixAddress } from './address.js';
 
 export { isUnix, type UnixAddress } from './address.js';
 
@@ -160,7 +160,7 @@ export interface Service {
   readonly health: Health;
   /** Look the hosts' names up so often, in milliseconds; null: only after failures, and on reload. */
   readonly dnsRefresh: number | null;
-  /** Probe each upstream so often, in milliseconds; null: never. */
+  /** Probe each upstream, or without one each target, so often, in milliseconds; null: never. Not of udp. */
   readonly check: number | null;
   /** Never connect past the upstreams. */
   readonly proxyOnly: boolean;
@@ -252,12 +252,27 @@ export const hostsOf = ({ upstreams, targets, proxyOnly }: Service): readonly (H
 export const isPlainRelay = ({ mode, upstreams, proxyProtocol, ftp, shaping }: Service): boolean =>
   mode === 'relay' && upstreams.length === 0 && proxyProtocol === null && ftp === null && shaping === null;
 
+/** Why a service can't be carried out with datagrams; null: it can. */
+export const unfitForUdp = (service: Service): string | null => {
+  const { mode, listen, targets, upstreams, intercept, proxyProtocol } = service;
+  if (mode !== 'relay') return 'http mode is for TCP';
+  if (upstreams.length > 0) return 'proxies take TCP only';
+  if (listen.some(isUnix) || targets.some(({ to }) => isUnix(to))) return 'unix sockets are for TCP services';
+  if (service.ftp !== null) return 'FTP is for TCP';
+  if (service.shaping !== null) return 'shaping is for TCP';
+  if (service.tcpWrappers !== null) return 'TCP wrappers are for TCP';
+  if (proxyProtocol === 'v1') return 'datagrams can have the header of PROXY version 2 only';
+  // SO_ORIGINAL_DST is for TCP and SCTP (getorigdst in net/netfilter/nf_conntrack_proto.c).
+  if (targets.length === 0 && intercept !== 'tproxy') return 'their original destination is known by TPROXY only';
+  return null;
+};
+
 /**
  * The service makes sockets transparent while it serves, which takes a capability then. Listening sockets are made so
- * before privileges are dropped, and what they accept is transparent by itself.
+ * before privileges are dropped, and what they accept is transparent by itself; datagrams are answered by others.
  */
-export const needsTransparency = ({ spoof, ftp, intercept }: Service): boolean =>
-  spoof || (ftp !== null && intercept === 'tproxy');
+export const needsTransparency = ({ spoof, ftp, protocol, intercept }: Service): boolean =>
+  spoof || ((ftp !== null || protocol === 'udp') && intercept === 'tproxy');
 
 export const DEFAULT_LIMITS: Limits = {
   firstByte: 1000,

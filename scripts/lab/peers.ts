@@ -201,6 +201,47 @@ export const startSocks = (lab: Lab, host: Host, port = 1080, ...options: readon
     command: () => ['microsocks', '-p', String(port), ...options],
   });
 
+export interface UnboundSettings {
+  /** More of its `server:` section: local data above all. */
+  readonly server: string;
+  /** More sections. */
+  readonly sections?: string;
+  /** Has PROXY version 2 before what it is asked, by UDP and TCP. */
+  readonly proxied?: boolean;
+}
+
+/** unbound, a name server, over UDP and TCP. It knows what its settings tell it, and asks nobody. */
+export const startUnbound = (
+  lab: Lab,
+  host: Host,
+  port: number,
+  { server, sections = '', proxied = false }: UnboundSettings,
+): Promise<Peer> =>
+  startPeer(lab, host, {
+    name: 'unbound',
+    port,
+    configuration: (folder) => `
+server:
+  interface: 0.0.0.0@${port}
+  interface: ::0@${port}
+  ${proxied ? `proxy-protocol-port: ${port}` : ''}
+  access-control: 0.0.0.0/0 allow
+  access-control: ::0/0 allow
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  directory: "${folder}"
+  pidfile: "${folder}/unbound.pid"
+  use-syslog: no
+  module-config: "iterator"
+${server}
+${sections}
+remote-control:
+  control-enable: no
+`,
+    command: (file) => ['unbound', '-d', '-c', file],
+  });
+
 /**
  * vsftpd for anonymous users, who may list and read its folder `files`, and write to `files/incoming`. Log lines have what
  * was said on control connections. `configuration`: more lines of it.

@@ -8,7 +8,7 @@ import { Site, type Thread } from '../data/site.js';
 import { EX, Failure } from '../failure.js';
 import { isPlainRelay, LOG_LEVELS, type LogLevel, needsTransparency, type Plan, type Service } from '../plan.js';
 import { adoptFd } from '../sys/process.js';
-import { peerAddress } from '../sys/socket.js';
+import { localUnixAddress, peerAddress } from '../sys/socket.js';
 import { putNothingAt } from './inherited.js';
 import type { Log } from './log.js';
 import { resolveService } from './resolve.js';
@@ -77,11 +77,12 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
   adoptFd(fd);
   keepStrayBytesOff(fd);
 
-  const entries = new AccessEntries((lines) => owner.access(lines));
+  const access =
+    plan.accessLog === null ? null : new AccessEntries(plan.accessLog.format, (lines) => owner.access(lines));
   const most = LOG_LEVELS.indexOf(plan.logLevel);
   /** Questions for TCP wrappers: none, or the one about this client. */
   const asked: number[] = [];
-  loop.onTurnEnd(() => entries.flush());
+  loop.onTurnEnd(() => access?.flush());
   let failure: string | null = 'the connection was refused';
   const thread: Thread = {
     loop,
@@ -90,11 +91,13 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
       log: (level, message) => {
         if (LOG_LEVELS.indexOf(level) <= most) owner.log(level, message);
       },
-      access: plan.accessLog === null ? null : (entry) => entries.add(entry),
+      access,
       unreachable: () => {},
     },
-    counters: new CounterRow(allocateCounters(1), 0),
+    countersOf: () => new CounterRow(allocateCounters(1), 0),
+    several: false,
     connections: new Set(),
+    flowSockets: 0,
     names: new Names(() => {}),
     admissions: asking === null ? null : new asking.Admissions(loop, (id) => asked.push(id)),
     onClosed: (why) => {
@@ -109,7 +112,8 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
   // Names may have taken a while, which is no part of the time for connects.
   loop.now = performance.now();
   const client = peerAddress(fd);
-  admit(site, fd, client);
+  const unix = client === null ? localUnixAddress(fd) : null;
+  admit(site, fd, client, unix === null ? null : { host: unix.path, port: null });
   const [id] = asked;
   if (asking !== null && id !== undefined) {
     const refusal = await asking.wrappers.refusal(service.tcpWrappers as string, client?.ip ?? null);
@@ -118,7 +122,7 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
     thread.admissions?.answer(id, refusal);
   }
   if (thread.connections.size > 0) loop.run();
-  entries.flush();
+  access?.flush();
   return failure;
 };
 

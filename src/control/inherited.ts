@@ -8,7 +8,7 @@ const FIRST_FD = 3;
 
 /** What this process was started on. */
 export type Inheritance =
-  /** Listening sockets: inetd's `wait`, or socket activation. */
+  /** Listening sockets and those of UDP: inetd's `wait`, or socket activation. */
   | { readonly kind: 'listening'; readonly fds: readonly number[] }
   /** One connection: inetd's `nowait`, tcpserver, Accept=yes. */
   | { readonly kind: 'connection'; readonly fd: number }
@@ -20,11 +20,12 @@ export const inspectInheritance = (): Inheritance => {
   const fds = activationFds();
   const first = fds[0] ?? 0;
   const kind = inheritedKind(first);
-  if (kind === 'listening') {
+  if (kind === 'listening' || kind === 'datagram') {
     // accept(2) would fail for anything else, and for ever.
-    const other = fds.find((fd) => inheritedKind(fd) !== 'listening');
-    if (other !== undefined) throw new Failure(`fd ${other} of LISTEN_FDS is no listening stream socket`, EX.CONFIG);
-    return { kind, fds: fds.length > 0 ? fds : [0] };
+    const other = fds.find((fd) => inheritedKind(fd) !== kind);
+    const what = kind === 'datagram' ? 'UDP socket as the first one is' : 'listening stream socket';
+    if (other !== undefined) throw new Failure(`fd ${other} of LISTEN_FDS is no ${what}`, EX.CONFIG);
+    return { kind: 'listening', fds: fds.length > 0 ? fds : [0] };
   }
   // Who starts a program with pipes may use unix socket pairs for them, one for each direction; they are no one connection.
   const pipeLike = first === 0 && peerAddress(0) === null && fstatSync(0).ino !== fstatSync(1).ino;

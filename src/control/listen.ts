@@ -1,11 +1,12 @@
-import { formatAddress, type ListenAddress } from '../address.js';
+import { formatAddress, type ListenAddress, type UnixAddress } from '../address.js';
 import { EX, Failure } from '../failure.js';
 import type { ListenerHandle } from '../messages.js';
-import { isUnix, type Plan } from '../plan.js';
+import { isUnix, type Plan, type Service, unfitForUdp } from '../plan.js';
 import { E, errnoName, SystemError } from '../sys/errno.js';
 import { adoptFd, closeFd } from '../sys/process.js';
 import {
   boundSocket,
+  inheritedKind,
   isTransparent,
   localAddress,
   localUnixAddress,
@@ -13,6 +14,7 @@ import {
   setTransparent,
   startListening,
 } from '../sys/socket.js';
+import { boundUdpSocket, growReceiveBuffer, shareAddress } from '../sys/udp-socket.js';
 import { resolveHost } from './resolve.js';
 import { refuseUnixLoops } from './unix-loops.js';
 import { openUnixListener, type SocketFile } from './unix-socket.js';
@@ -38,22 +40,24 @@ export const openListeners = async (plan: Plan, workers: number): Promise<Listen
   const files: SocketFile[] = [];
   refuseUnixLoops(plan);
   try {
-    for (const [service, { listen, intercept, backlog }] of plan.services.entries()) {
-      for (const at of listen) {
+    for (const [service, settings] of plan.services.entries()) {
+      checkProtocol(settings);
+      for (const at of settings.listen) {
         if (isUnix(at)) {
-          const { fd, file } = openUnixListener(at, at.mode, backlog ?? undefined);
-          for (const ofWorker of handles) ofWorker.push({ service, fd });
-          names.push(formatAddress(at));
+          const { fd, file } = openUnixListener(at, at.mode, settings.backlog ?? undefined);
           if (file !== null) files.push(file);
+          for (const ofWorker of handles) ofWorker.push({ service, fd, host: at.path });
+          names.push(formatAddress(at));
           continue;
         }
         const { host, port } = at;
         for (const ip of host === null ? ['::', '0.0.0.0'] : await resolveHost(host)) {
           const address: ListenAddress = { ip, port };
           try {
-            const fds = openShared(address, workers, intercept === 'tproxy');
-            for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd });
-            names.push(formatAddress(address));
+            const open = settings.protocol === 'udp' ? openUdp : openShared;
+            const fds = open(address, workers, settings.intercept === 'tproxy');
+            for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd, host });
+            names.push(nameOf(address, settings));
           } catch (error) {
             // A kernel without IPv6 still has every IPv4 address.
             if (host === null && ip === '::' && isWithoutIPv6(error)) continue;
@@ -70,22 +74,39 @@ export const openListeners = async (plan: Plan, workers: number): Promise<Listen
 };
 
 /**
- * Makes listening sockets that were handed to us ready to serve: all workers share them.
- * @throws Failure when TPROXY needs one to be transparent and it is not
+ * Makes listening sockets that were handed to us ready to serve: all workers share them, but those for datagrams. These
+ * are one worker's: of several each datagram would come to another one, and make flows in all of them.
+ * @throws Failure when they are not of the protocol that the plan's service is for, or TPROXY needs one to be
+ * transparent and it is not
  */
 export const adoptListeners = (plan: Plan, fds: readonly number[], workers: number): Listening => {
+  // All of them belong to the one service that a command line makes.
+  const service = plan.services[0] as Service;
+  checkProtocol(service);
   for (const fd of fds) {
     adoptFd(fd);
-    prepareListener(fd);
-    if (plan.services[0]?.intercept === 'tproxy') makeTransparent(fd);
+    if ((inheritedKind(fd) === 'datagram') !== (service.protocol === 'udp')) {
+      throw new Failure(`${service.name}: fd ${fd} is no ${service.protocol} socket`, EX.CONFIG);
+    }
+    if (service.protocol === 'udp') growReceiveBuffer(fd);
+    else prepareListener(fd);
+    if (service.intercept === 'tproxy') makeTransparent(fd);
   }
-  // All of them belong to the one service that a command line makes.
-  const shared = fds.map((fd) => ({ service: 0, fd }));
+  const shared = fds.map((fd) => ({ service: 0, fd, host: localUnixAddress(fd)?.path ?? null }));
   const names = fds.map((fd) => {
     const address = localAddress(fd) ?? localUnixAddress(fd);
-    return address === null ? `fd ${fd}` : formatAddress(address);
+    return address === null ? `fd ${fd}` : nameOf(address, service);
   });
-  return { handles: Array.from({ length: workers }, () => shared), names, files: [] };
+  const isAlone = (worker: number): boolean => service.protocol === 'udp' && worker > 0;
+  return { handles: Array.from({ length: workers }, (_, worker) => (isAlone(worker) ? [] : shared)), names, files: [] };
+};
+
+const nameOf = (address: ListenAddress | UnixAddress, { protocol }: Service): string =>
+  protocol === 'udp' ? `${formatAddress(address)} (udp)` : formatAddress(address);
+
+const checkProtocol = (service: Service): void => {
+  const unfit = service.protocol === 'udp' ? unfitForUdp(service) : null;
+  if (unfit !== null) throw new Failure(`${service.name}: a service of datagrams can't be that: ${unfit}`, EX.CONFIG);
 };
 
 /** Who hands a socket over may have done it (systemd.socket(5), Transparent=), and then we needn't be allowed to. */
@@ -103,6 +124,18 @@ const openShared = (address: ListenAddress, workers: number, transparent: boolea
   closeFd(boundSocket(address, false, transparent));
   const fds = Array.from({ length: workers }, () => boundSocket(address, workers > 1, transparent));
   for (const fd of fds) startListening(fd, address);
+  return fds;
+};
+
+/** The same for datagrams. */
+const openUdp = (address: ListenAddress, workers: number, transparent: boolean): number[] => {
+  closeFd(boundUdpSocket(address, false, transparent));
+  const fds = Array.from({ length: workers }, () => boundUdpSocket(address, workers > 1, transparent));
+  for (const fd of fds) {
+    growReceiveBuffer(fd);
+    // The port that clients meant may be this one, and answers have to leave by sockets that are bound to it.
+    if (transparent) shareAddress(fd);
+  }
   return fds;
 };
 

@@ -1,45 +1,53 @@
 import { connect } from 'node:net';
-import { bracketed, formatAddress, isUnix, type UpstreamAddress } from '../address.js';
-import type { Plan, Service, Upstream } from '../plan.js';
+import { formatAddress, formatEnd, isUnix, sameAddress, type UpstreamAddress } from '../address.js';
+import type { Plan, Service, Target } from '../plan.js';
 import { errnoName } from '../sys/errno.js';
 import { knock } from '../sys/socket.js';
 import type { Log } from './log.js';
 
-/** What a row of probes needs to know, and who it tells. */
+/** What probes need to know, and who they tell. `host`: index into hostsOf(service). */
 export interface ProbesOwner {
   readonly log: Log;
-  /** An upstream's addresses as they are now. */
-  addressesOf(service: number, upstream: number): readonly UpstreamAddress[];
-  /** An upstream went down, or came up again. */
-  onHealth(service: number, upstream: number, up: boolean): void;
+  /** A host's addresses as they are now. */
+  addressesOf(service: number, host: number): readonly UpstreamAddress[];
+  /** One of a host's addresses went down, or came up again. */
+  onHealth(service: number, host: number, address: UpstreamAddress, up: boolean): void;
 }
 
-/** Starts the probes of a plan; what it returns ends them. */
+/** Starts the probes of a plan, which are connects, so not for udp; what it returns ends them. */
 export const startProbes = (plan: Plan, owner: ProbesOwner): (() => void) => {
   const probes = plan.services.flatMap((service, i) =>
-    service.check === null ? [] : service.upstreams.map((upstream, j) => new Probe(service, i, upstream, j, owner)),
+    service.check === null || service.protocol === 'udp'
+      ? []
+      : firstOf(service).map((_, j) => new Probe(service, i, j, owner)),
   );
   return () => {
     for (const probe of probes) probe.stop();
   };
 };
 
-/** The probes of one upstream, one after the other. It counts as up until one fails. */
+/** Behind upstreams it is theirs to connect to targets. */
+const firstOf = ({ upstreams, targets }: Service): readonly unknown[] => (upstreams.length > 0 ? upstreams : targets);
+
+/** The probes of one host, one round over its addresses after the other. An address counts as up until one fails. */
 class Probe {
   readonly #service: Service;
   readonly #serviceIndex: number;
-  readonly #upstream: Upstream;
-  readonly #upstreamIndex: number;
+  readonly #host: number;
   readonly #owner: ProbesOwner;
+  readonly #name: string;
+  /** The local address that connects come from; a probe stands for no client, and so never has one's address. */
+  readonly #source: string | null;
+  #down: readonly UpstreamAddress[] = [];
   #timer: NodeJS.Timeout | null = null;
-  #isUp = true;
 
-  constructor(service: Service, serviceIndex: number, upstream: Upstream, upstreamIndex: number, owner: ProbesOwner) {
+  constructor(service: Service, serviceIndex: number, host: number, owner: ProbesOwner) {
     this.#service = service;
     this.#serviceIndex = serviceIndex;
-    this.#upstream = upstream;
-    this.#upstreamIndex = upstreamIndex;
+    this.#host = host;
     this.#owner = owner;
+    this.#name = nameOf(service, host);
+    this.#source = service.targets[host - service.upstreams.length]?.source ?? service.source;
     this.#schedule();
   }
 
@@ -53,52 +61,39 @@ class Probe {
   }
 
   async #run(): Promise<void> {
-    const addresses = this.#owner.addressesOf(this.#serviceIndex, this.#upstreamIndex);
-    // A client's connection would wait for so long, so that a lost packet is no reason to call an upstream down.
-    const { limits, source } = this.#service;
-    const failure = await tryAddresses(addresses, limits.connect, source);
-    if (this.#timer === null) return;
-    this.#settle(failure);
-    this.#schedule();
+    const addresses = this.#owner.addressesOf(this.#serviceIndex, this.#host);
+    // Of addresses that the host has no more nobody wants to know; should one come back, it is a new one.
+    this.#down = this.#down.filter((address) => addresses.some((known) => sameAddress(known, address)));
+    await Promise.all(addresses.map((address) => this.#try(address, addresses.length > 1)));
+    if (this.#timer !== null) this.#schedule();
   }
 
-  #settle(failure: string | null): void {
-    const isUp = failure === null;
-    if (isUp === this.#isUp) return;
-    this.#isUp = isUp;
-    const { scheme, host, port } = this.#upstream;
-    const name = `upstream ${scheme}://${bracketed(host)}:${port}`;
-    if (isUp) this.#owner.log.write('info', `${name} is up again`);
-    else this.#owner.log.write('warn', `${name} is down: ${failure}`);
-    this.#owner.onHealth(this.#serviceIndex, this.#upstreamIndex, isUp);
+  async #try(address: UpstreamAddress, isOneOfSeveral: boolean): Promise<void> {
+    // A client's connection would wait for so long, so that a lost packet is no reason to call an address down.
+    const failure = await tryAddress(address, this.#source, this.#service.limits.connect);
+    const wasUp = !this.#down.some((known) => sameAddress(known, address));
+    if (this.#timer === null || (failure === null) === wasUp) return;
+    const name = isOneOfSeveral ? `${this.#name} at ${formatAddress(address)}` : this.#name;
+    if (wasUp) {
+      this.#down = [...this.#down, address];
+      this.#owner.log.write('warn', `${name} is down: ${failure}`);
+    } else {
+      this.#down = this.#down.filter((known) => !sameAddress(known, address));
+      this.#owner.log.write('info', `${name} is up again`);
+    }
+    this.#owner.onHealth(this.#serviceIndex, this.#host, address, !wasUp);
   }
 }
 
-/**
- * Connects to all addresses at once, and hangs up. Settles with null as soon as one of them takes it, or else with what
- * is wrong with each. `timeout` in milliseconds. `source`: see Service; a probe stands for no client, and so never has
- * one's address.
- */
-const tryAddresses = async (
-  addresses: readonly UpstreamAddress[],
-  timeout: number,
-  source: string | null,
-): Promise<string | null> => {
-  if (addresses.length === 0) return 'it has no address';
-  const failures: string[] = [];
-  const attempts = addresses.map(async (address) => {
-    const failure = await tryAddress(address, timeout, source);
-    if (failure === null) return;
-    failures.push(failure);
-    throw failure;
-  });
-  return Promise.any(attempts).then(
-    () => null,
-    () => failures.join('; '),
-  );
+const nameOf = (service: Service, host: number): string => {
+  const upstream = service.upstreams[host];
+  if (upstream !== undefined) return `upstream ${upstream.scheme}://${formatEnd(upstream)}`;
+  const { to } = service.targets[host - service.upstreams.length] as Target;
+  return `target ${formatEnd(to)}`;
 };
 
-const tryAddress = (address: UpstreamAddress, timeout: number, source: string | null): Promise<string | null> =>
+/** Connects and hangs up: null, or what is wrong. `timeout` in milliseconds. */
+const tryAddress = (address: UpstreamAddress, source: string | null, timeout: number): Promise<string | null> =>
   new Promise((settle) => {
     if (isUnix(address)) {
       // Node would fill an abstract name up with NULs.

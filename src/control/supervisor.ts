@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
-import { allocateCounters, total } from '../counters.js';
+import { allocateAffinity } from '../affinity-table.js';
+import { Counters, type Slot } from '../counters.js';
 import { EX } from '../failure.js';
 import type { Report } from '../messages.js';
 import { allocateOwnSockets } from '../own-sockets.js';
@@ -15,15 +16,10 @@ import { removePidFile, writePidFile } from './pid-file.js';
 import { capabilityFor, dropPrivileges, findUser } from './privileges.js';
 import { startProbes } from './probes.js';
 import { handleSignals } from './signals.js';
+import { StatusReports } from './status-reports.js';
 import { TcpWrappers } from './tcp-wrappers.js';
 import type { SocketFile } from './unix-socket.js';
 import { checkWorkersLoadable, Workers } from './workers.js';
-
-/** How often hosts' names are looked up again while there is traffic, in ms. */
-const RESOLVE_INTERVAL = 10_000;
-
-/** After a failed connect they are looked up at once, but not more often than this. */
-const RESOLVE_PAUSE = 1000;
 
 /**
  * The server from start to end. `inherited` are listening sockets that were handed to us; without any, the plan's own
@@ -57,9 +53,10 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
     throw error;
   }
 
-  const counters = allocateCounters(workerCount);
+  const counters = new Counters(workerCount);
   const server = new Server(plan, log, accessLog, counters, hosts, wrappers);
   await server.startWorkers(listening, budget);
+  server.report();
   handleSignals(server);
   process.on('uncaughtException', (error) => server.onDefect(error));
   for (const name of listening.names) log.write('info', `listening on ${name}`);
@@ -78,16 +75,15 @@ class Server {
   readonly #plan: Plan;
   readonly #log: Log;
   readonly #accessLog: AccessLog | null;
-  readonly #counters: SharedArrayBuffer;
+  readonly #counters: Counters;
   readonly #workers: Workers;
+  readonly #reports: StatusReports;
   readonly #hosts: Hosts;
   readonly #names = new NameCache();
   readonly #wrappers: TcpWrappers | null;
   #files: readonly SocketFile[] = [];
   /** Clients that TCP wrappers are being asked about. */
   #undecided = 0;
-  #resolvedAt = Date.now();
-  #acceptedThen = 0;
   #end: (code: number) => void = () => {};
   #ending = false;
 
@@ -95,7 +91,7 @@ class Server {
     plan: Plan,
     log: Log,
     accessLog: AccessLog | null,
-    counters: SharedArrayBuffer,
+    counters: Counters,
     hosts: Hosts,
     wrappers: TcpWrappers | null,
   ) {
@@ -109,6 +105,13 @@ class Server {
       onReport: (report, worker) => this.#onReport(report, worker),
       onDeath: (reason) => this.#onDeath(reason),
     });
+    const startedAt = performance.now();
+    this.#reports = new StatusReports(log, () => ({
+      services: plan.services.map((service, id) => ({ id, service })),
+      counters,
+      uptime: performance.now() - startedAt,
+      reloads: 0,
+    }));
     this.ended = new Promise((settle) => {
       this.#end = settle;
     });
@@ -117,6 +120,10 @@ class Server {
   async startWorkers({ handles, files }: Listening, budget: Budget): Promise<void> {
     this.#files = files;
     const ownSockets = allocateOwnSockets();
+    const counters = this.#plan.services.map((_, id) => this.#counters.add(id));
+    const affinities = this.#plan.services.map(({ affinity }) =>
+      affinity === null ? null : allocateAffinity(affinity),
+    );
     await Promise.all(
       handles.map((listeners, index) =>
         this.#workers.start({
@@ -126,22 +133,26 @@ class Server {
           addresses: this.#hosts.addresses,
           maxConnections: budget.connections,
           maxPipes: budget.pipes,
-          counters: this.#counters,
+          counters,
           ownSockets,
+          affinities,
         }),
       ),
     );
-    // Not unref'ed: this timer is what keeps the main thread's event loop alive.
-    setInterval(() => {
-      const accepted = total(this.#counters, 'accepted');
-      if (accepted > this.#acceptedThen) void this.#resolveAgain();
-      this.#acceptedThen = accepted;
-    }, RESOLVE_INTERVAL);
+    this.#hosts.watch(
+      () => this.#counters.total('accepted'),
+      (service, host, addresses) => this.#workers.tell({ kind: 'addresses', service, host, addresses }),
+    );
     startProbes(this.#plan, {
       log: this.#log,
-      addressesOf: (service, upstream) => this.#hosts.addresses[service]?.[upstream] ?? [],
-      onHealth: (service, upstream, up) => this.#workers.tell({ kind: 'health', service, upstream, up }),
+      addressesOf: (service, host) => this.#hosts.addresses[service]?.[host] ?? [],
+      onHealth: (service, host, address, up) => this.#workers.tell({ kind: 'health', service, host, address, up }),
     });
+  }
+
+  /** Begins to tell how it goes. */
+  report(): void {
+    this.#reports.begin(this.#plan);
   }
 
   stop(signal: string): void {
@@ -153,10 +164,11 @@ class Server {
     const problem = this.#accessLog?.reopen() ?? null;
     if (problem !== null) this.#log.write('error', problem);
     else this.#log.write('info', 'logs reopened');
+    this.#hosts.lookAgain();
   }
 
   dump(): void {
-    const sum = (slot: Parameters<typeof total>[1]): number => total(this.#counters, slot);
+    const sum = (slot: Slot): number => this.#counters.total(slot);
     this.#log.write(
       'info',
       `SIGUSR2: ${sum('open')} connections open, ${sum('accepted')} accepted, ${sum('refused')} refused`,
@@ -171,8 +183,8 @@ class Server {
     let accepted = 0;
     const check = setInterval(
       () => {
-        const now = total(this.#counters, 'accepted');
-        if (now !== accepted || this.#undecided > 0 || total(this.#counters, 'open') > 0) {
+        const now = this.#counters.total('accepted');
+        if (now !== accepted || this.#undecided > 0 || this.#counters.total('open') > 0) {
           accepted = now;
           idleSince = Date.now();
         } else if (Date.now() - idleSince >= exitIdle) {
@@ -199,7 +211,7 @@ class Server {
         for (const line of report.lines) this.#log.write('info', line);
         return;
       case 'unreachable':
-        if (Date.now() - this.#resolvedAt >= RESOLVE_PAUSE) void this.#resolveAgain();
+        this.#hosts.onUnreachable(report.service);
         return;
       case 'resolve':
         void this.#answer(report.name, worker);
@@ -207,13 +219,6 @@ class Server {
       case 'admission':
         void this.#decide(report, worker);
     }
-  }
-
-  async #resolveAgain(): Promise<void> {
-    this.#resolvedAt = Date.now();
-    await this.#hosts.refresh((service, host, addresses) => {
-      this.#workers.tell({ kind: 'addresses', service, host, addresses });
-    });
   }
 
   async #answer(name: string, worker: number): Promise<void> {
@@ -242,6 +247,7 @@ class Server {
   async #shutDown(code: number): Promise<void> {
     if (this.#ending) return;
     this.#ending = true;
+    this.#reports.end();
     // While the sockets are open still: nobody else takes a file of ours for one that was left behind.
     for (const file of this.#files) {
       const problem = file.remove();

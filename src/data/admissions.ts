@@ -1,4 +1,5 @@
 import { type ClientAddress, formatAddress } from '../address.js';
+import type { Entrance } from './access-entries.js';
 import { begin, refuse } from './connection.js';
 import type { Loop } from './loop.js';
 import type { Site } from './site.js';
@@ -20,7 +21,7 @@ class Held implements Timed {
     readonly site: Site,
     readonly fd: number,
     readonly client: ClientAddress | null,
-    readonly listenPort: number | null,
+    readonly entrance: Entrance | null,
   ) {
     this.#admissions = admissions;
     this.#id = id;
@@ -55,9 +56,9 @@ export class Admissions {
   }
 
   /** See admit. */
-  hold(site: Site, fd: number, client: ClientAddress | null, listenPort: number | null): void {
+  hold(site: Site, fd: number, client: ClientAddress | null, entrance: Entrance | null): void {
     const id = this.#asked++;
-    this.#held.set(id, new Held(this, id, site, fd, client, listenPort));
+    this.#held.set(id, new Held(this, id, site, fd, client, entrance));
     this.#ask(id, site.index, client?.ip ?? null);
   }
 
@@ -68,13 +69,13 @@ export class Admissions {
     if (held === undefined) return;
     this.#held.delete(id);
     this.#loop.timers.forget(held);
-    const { site, fd, client, listenPort } = held;
+    const { site, fd, client, entrance } = held;
     if (refusal === null) {
-      begin(site, fd, client, listenPort);
+      begin(site, fd, client, entrance);
       return;
     }
-    site.reporter.access?.(`TCP wrappers refused from ${client?.ip ?? '-'}`);
-    refuse(site, fd, `TCP wrappers refused from ${client === null ? '-' : formatAddress(client)}: ${refusal}`);
-    site.thread.onClosed(`TCP wrappers: ${refusal}`);
+    const why = `TCP wrappers refused from ${client === null ? '-' : formatAddress(client)}: ${refusal}`;
+    refuse({ site, fd, client, entrance, by: 'TCP wrappers', event: 'denied', why });
+    site.thread.onClosed(why);
   }
 }

@@ -9,7 +9,7 @@ import {
   sameAddress,
   type UpstreamAddress,
 } from '../address.js';
-import type { LogLevel, Passage } from '../plan.js';
+import type { HostPort, LogLevel, Passage, Service, UnixAddress } from '../plan.js';
 import { SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
 import {
@@ -21,6 +21,8 @@ import {
   shutdownSend,
   tproxyDestination,
 } from '../sys/socket.js';
+import type { AccessEvent, Entrance, Visit } from './access-entries.js';
+import type { Acl, Refusal } from './acl.js';
 import type { Admissions } from './admissions.js';
 import type { Detected } from './detect.js';
 import { Endpoint } from './endpoint.js';
@@ -57,6 +59,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   readonly toUpstream: Pump;
   readonly toClient: Pump;
   readonly #client: Endpoint;
+  readonly #entrance: Entrance | null;
   readonly #opened: number;
   #lastActive: number;
   #upstream: Endpoint | null = null;
@@ -65,6 +68,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   #opening: Opening | null = null;
   /** The way goes, or tries to go, past all upstreams. */
   #direct = false;
+  /** What a relay's upstream is to connect to; null: there is none. */
+  #relayedTo: End | null = null;
   /** What the access log calls the end of a way that is not HTTP's. */
   #destination: string | null = null;
   /** The client's first bytes, until they say what it speaks; null from then on, and in a relay. */
@@ -80,36 +85,40 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   #closed = false;
   /** Why it broke off; null: it did not. */
   #failure: string | null = null;
+  /** What the access log shall call its end; null: by who ended first. */
+  #event: AccessEvent | null = null;
 
   /**
-   * Takes `fd` over, a connected socket. start() is next. `listenPort`: see admit.
+   * Takes `fd` over, a connected socket. start() is next. `entrance`: see admit.
    * @throws SystemError when epoll does not take the descriptor, which stays the caller's then
    */
   constructor(
     readonly site: Site,
     fd: number,
     readonly clientAddress: ClientAddress | null,
-    listenPort: number | null = null,
+    entrance: Entrance | null = null,
   ) {
-    const { loop, service, thread } = site;
+    const { loop, service, thread, counters } = site;
     // Of all clients only those of a unix socket have no address.
     this.#client = new Endpoint(loop, fd, this, true, clientAddress === null);
+    this.#entrance = entrance;
     this.#opened = loop.now;
     this.#lastActive = loop.now;
     this.toUpstream = new Pump(loop, this.#client, null);
     this.toClient = new Pump(loop, null, this.#client);
     // A relay to a fixed target has no use for it, and saves two system calls.
-    this.original = service.targets.length > 0 ? null : this.#findOriginal(listenPort);
+    this.original = service.targets.length > 0 ? null : this.#findOriginal(entrance?.port ?? null);
     this.deadline = loop.now + (service.mode === 'http' ? service.limits.firstByte : service.limits.idle);
     loop.timers.watch(this);
     thread.connections.add(this);
-    thread.counters.add('accepted', 1);
-    thread.counters.add('open', 1);
+    counters.add('accepted', 1);
+    counters.add('open', 1);
   }
 
   start(): void {
     const { service, reporter } = this.site;
-    if (service.logConnections) reporter.log('notice', `Connecting ${this.#ends()}`);
+    if (service.logConnections) reporter.log('notice', `${prefix(this.site)}Connecting ${this.#ends()}`);
+    if (reporter.access?.tellsEvents) reporter.access.event('opened', this.#visit());
     if (reporter.verbose) this.log('debug', 'accepted');
     if (service.mode === 'http') {
       this.#first = NOTHING;
@@ -117,15 +126,31 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
       this.toUpstream.unseen = 0;
       return;
     }
-    const to = service.targets[0]?.to ?? this.#originalEnd();
-    if (to === null) {
-      this.#giveUp('no original destination: the connection was not redirected here, so there is nowhere to go');
+    if (this.site.targets === null && this.original === null) {
+      const why = 'no original destination: the connection was not redirected here, so there is nowhere to go';
+      this.#giveUp(why, 'local-connect-failed -');
       return;
     }
-    this.#destination = isUnix(to) ? formatAddress(to) : formatEnd(to);
-    if (service.upstreams.length === 0) this.#openDirect();
-    else if (isUnix(to)) this.#giveUp('no proxy can be told to connect to a socket of this host');
-    else this.#openTunnel(to);
+    if (service.upstreams.length === 0) {
+      this.#openDirect();
+      return;
+    }
+    const end = this.#relayEnd();
+    if (end === null) {
+      this.#giveUp('no proxy can be told to connect to a socket of this host', 'local-connect-failed -');
+      return;
+    }
+    this.#relayedTo = end;
+    this.#destination = formatEnd(end);
+    this.#openTunnel(end);
+  }
+
+  /** Where a relay's upstream shall connect to; null: nowhere that it could be told. */
+  #relayEnd(): End | null {
+    const { ends, loop } = this.site;
+    if (ends === null) return this.#originalEnd();
+    const to = ends.order(loop.now, this.clientAddress?.ip ?? '')[0]?.host.to;
+    return to === undefined || isUnix(to) ? null : to;
   }
 
   // The client's first bytes, in http mode.
@@ -165,7 +190,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     toUpstream.paused = true;
     const end = this.#originalEnd();
     if (end === null) {
-      this.#giveUp('no HTTP, and no original destination: the connection was not redirected here');
+      const why = 'no HTTP, and no original destination: the connection was not redirected here';
+      this.#giveUp(why, 'local-connect-failed -');
       return;
     }
     if (detected.kind === 'unknown') {
@@ -194,7 +220,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.#destination = formatEnd(end);
     if (passage === 'connect') this.#openTunnel(end);
     else if (passage === 'direct') this.#openDirect();
-    else this.#giveUp(`neither HTTP nor anything else that is let through to ${this.#destination}`);
+    else this.#giveUp(`neither HTTP nor anything else that is let through to ${this.#destination}`, 'denied');
   }
 
   #originalEnd(): End | null {
@@ -211,15 +237,14 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   }
 
   #openDirect(): void {
-    const { target, service } = this.site;
+    const { targets, loop } = this.site;
     this.#direct = true;
-    const addresses = target === null ? [this.original as SocketAddress] : target.next();
     // A relay's target may want to know its client as much as an upstream may; an origin never asked for that.
     this.#open({
-      members: [],
-      addresses,
+      members: targets === null ? [] : targets.order(loop.now, this.clientAddress?.ip ?? ''),
+      addresses: targets === null ? [this.original as SocketAddress] : [],
       tunnel: null,
-      preface: service.targets.length === 0 ? null : this.#preface(),
+      preface: targets === null ? null : this.#preface(),
       spare: false,
     });
   }
@@ -241,7 +266,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     }
     this.#open({
       // All are down and there is no way past them: to try is better than to refuse.
-      members: members.length > 0 ? members : this.#httpMembers(),
+      members: members.length > 0 ? members : this.site.pool.httpMembers,
       addresses: [],
       tunnel: null,
       preface: this.#preface(),
@@ -254,7 +279,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.#direct = false;
     const members = this.#order(false, `${host}:${port}`);
     this.#open({
-      members: members.length > 0 ? members : this.#httpMembers(),
+      members: members.length > 0 ? members : this.site.pool.httpMembers,
       addresses: [],
       tunnel: { host, port },
       preface: this.#preface(),
@@ -268,11 +293,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   }
 
   #order(onlyHttp: boolean, url: string): readonly Member[] {
-    return this.site.pool.order(this.site.loop.now, onlyHttp, this.clientAddress?.ip ?? '', url);
-  }
-
-  #httpMembers(): readonly Member[] {
-    return this.site.pool.members.filter(({ upstream }) => upstream.scheme === 'http');
+    return this.site.pool.order(this.site.loop.now, this.clientAddress?.ip ?? '', url, onlyHttp);
   }
 
   /** The client's bytes may go to the original destination as they are: nothing of them went anywhere yet. */
@@ -295,11 +316,12 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     // The thread that made the client's connection, if that is ours, may have noted it down after we accepted it.
     if (isOwn(this.site, this.#client.fd, this.clientAddress)) {
       endpoint.reset();
-      this.#giveUp(LOOP);
+      this.#giveUp(LOOP, 'denied');
       return;
     }
     this.#upstream = endpoint;
     this.#upstreamAddress = address;
+    this.#event = null;
     if (this.site.reporter.verbose) this.#logConnected(endpoint);
     if (this.site.service.limits.idle === Number.POSITIVE_INFINITY) {
       // Nothing else would end the connection of a peer that is gone. Under inetd the client's had no listener of ours.
@@ -319,7 +341,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
       this.#first = null;
       toUpstream.filter = null;
       toUpstream.paused = false;
-      this.access('Transparent', this.#destination ?? formatAddress(address));
+      const target = this.#direct ? (member?.host.name ?? null) : null;
+      this.access('Transparent', target ?? this.#destination ?? formatAddress(address));
       if (untouched.length > 0) toUpstream.put(untouched, 0, untouched.length);
       if (this.site.service.ftp !== null) this.#followFtp(endpoint, address);
       if (early.length > 0) {
@@ -338,11 +361,12 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     const near = localAddress(this.#client.fd);
     const local = localAddress(upstream.fd);
     if (clientAddress === null || near === null || local === null || isUnix(address)) return;
-    const to = site.service.targets[0]?.to ?? this.#originalEnd();
+    const source = this.#member?.host.source?.ip ?? null;
+    const sides = { clientFd: this.#client.fd, client: clientAddress.ip, near: near.ip, local: local.ip, source };
     // What an upstream connects to, or ourselves.
-    const origin = this.#member === null || to === null || isUnix(to) ? address.ip : to.host;
-    const sides = { clientFd: this.#client.fd, client: clientAddress.ip, near: near.ip, origin, local: local.ip };
-    this.#ftp = (site.parts as Parts).follow(this, { ...sides, member: this.#member });
+    const past = this.#direct || this.#relayedTo === null;
+    const origin = past ? address.ip : (this.#relayedTo as End).host;
+    this.#ftp = (site.parts as Parts).follow(this, { ...sides, origin, member: past ? null : this.#member });
   }
 
   #shape(): void {
@@ -355,7 +379,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     if (shaping.toClient) toClient.shaper ??= shaper(shaping, loop.now, this);
   }
 
-  onClosed({ message, unreachable, status }: Closed): void {
+  onClosed({ message, unreachable, status, event }: Closed): void {
     this.#opening = null;
     if (unreachable && this.#mayGoDirect()) {
       this.log('warn', `${message}; going past the upstream`);
@@ -363,6 +387,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
       return;
     }
     this.log('warn', message);
+    this.site.counters.add('connectErrors', 1);
+    this.#event = event;
     if (this.#http === null) {
       this.#reset(message);
       return;
@@ -373,7 +399,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
 
   /** See HttpLink. */
   get authorization(): string | null {
-    return this.#member?.authorization ?? null;
+    return this.#member?.host.authorization ?? null;
   }
 
   /** See HttpLink. */
@@ -543,6 +569,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
       this.#active();
     } else {
       const reason = `idle for ${Math.round((loop.now - this.#lastActive) / 1000)} s`;
+      this.#event = 'done-timed-out';
       // Where bytes are left behind, an end in order would say that they were all.
       if (this.toClient.drained && this.toUpstream.drained) this.#finish(reason);
       else this.#reset(reason);
@@ -557,7 +584,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   /** One entry of the access log: transproxy's word for what was done, the request's number, who, and where to. */
   access(what: string, target: string, request = 1): void {
     const { access, verbose } = this.site.reporter;
-    if (access !== null) access(`${what.padEnd(13)} ${request} ${this.clientAddress?.ip ?? '-'} -> ${target}`);
+    if (access !== null) access.passed(what, request, this.clientAddress?.ip ?? null, target);
     if (verbose) this.log('debug', `${what} ${request}: ${target}`);
   }
 
@@ -589,10 +616,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
 
   /** As redir(1) names them: the client, and where the connection is meant to go. */
   #ends(): string {
-    const { targets, upstreams } = this.site.service;
-    const end = targets[0]?.to ?? this.#originalEnd() ?? upstreams[0];
+    const end = endOf(this.site.service, this.#originalEnd());
     const client = this.clientAddress === null ? '-' : formatAddress(this.clientAddress);
-    return `${client} to ${end === undefined ? '-' : isUnix(end) ? formatAddress(end) : formatEnd(end)}`;
+    return `${client} to ${end === null ? '-' : formatEnd(end)}`;
   }
 
   #logConnected({ fd }: Endpoint): void {
@@ -697,7 +723,14 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     if (client.failed) this.#finish('done');
   }
 
-  #giveUp(reason: string): void {
+  /** The thread ends, and its connections with it. */
+  stop(): void {
+    this.#event = 'done-stopped';
+    this.#finish('the program ends');
+  }
+
+  #giveUp(reason: string, event: AccessEvent): void {
+    this.#event = event;
     this.log('warn', reason);
     this.#reset(reason);
   }
@@ -716,9 +749,11 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   }
 
   #end(how: string, reason: string): void {
-    const { counters, connections, loop } = this.site.thread;
+    const { counters, reporter } = this.site;
+    const { connections, loop } = this.site.thread;
     this.#closed = true;
-    if (this.site.service.logConnections || this.site.reporter.verbose) this.#logEnd(how, reason);
+    if (this.site.service.logConnections || reporter.verbose) this.#logEnd(how, reason);
+    if (reporter.access?.tellsEvents) reporter.access.event(this.#event ?? this.#endedFirst(), this.#visit());
     this.#opening?.cancel();
     this.#opening = null;
     if (this.#member !== null) this.#member.connections--;
@@ -746,7 +781,25 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     const upstream = this.#upstreamAddress === null ? '' : `, upstream ${formatAddress(this.#upstreamAddress)}`;
     // redir(1)'s words, whose bytes in are those that come in from the target.
     const what = `Disconnect after ${Math.floor(age / 1000)} sec, ${received} bytes in, ${sent} bytes out`;
-    reporter.log('notice', `${what}: ${this.#ends()}${upstream}, ${how}: ${reason}`);
+    reporter.log('notice', `${prefix(this.site)}${what}: ${this.#ends()}${upstream}, ${how}: ${reason}`);
+  }
+
+  /** Of the client and the far end. Where both have ended by now, the client was asked first. */
+  #endedFirst(): AccessEvent {
+    if (this.#toUpstreamEnded) return 'done-remote-closed';
+    const broken = this.toUpstream.broken ?? this.toClient.broken;
+    if (broken !== null) return broken === this.#client ? 'done-remote-closed' : 'done-local-closed';
+    return this.#toClientEnded || this.#lingering ? 'done-local-closed' : 'done-remote-closed';
+  }
+
+  #visit(): Visit {
+    return {
+      client: this.clientAddress?.ip ?? null,
+      entrance: this.#entrance ?? entranceOf(this.#client.fd),
+      target: endOf(this.site.service, this.#originalEnd()),
+      fromClient: this.toUpstream.moved,
+      toClient: this.toClient.moved,
+    };
   }
 }
 
@@ -760,8 +813,8 @@ const whatItSpeaks = (detected: Detected, count: number): string => {
 
 /** For a debug line. */
 const whereItGoes = ({ members, addresses, tunnel }: Way): string => {
-  const to = members.length > 0 ? members.map(({ upstream }) => formatEnd(upstream)) : addresses.map(formatAddress);
-  return `connecting to ${to.join(' or ')}${tunnel === null ? '' : `, and through it to ${formatEnd(tunnel)}`}`;
+  const to = members.length > 0 ? members.map(({ address }) => address) : addresses;
+  return `connecting to ${to.map(formatAddress).join(' or ')}${tunnel === null ? '' : `, and through it to ${formatEnd(tunnel)}`}`;
 };
 
 const LOOP = 'loop: the connection is our own; a redirect rule catches what this program sends';
@@ -771,33 +824,76 @@ const isOwn = (site: Site, fd: number, client: ClientAddress | null): boolean =>
   client !== null &&
   site.loop.ownSockets.has(client, () => originalDestination(fd, client.ip.includes(':')) ?? localAddress(fd));
 
+/** Where a connection of a service is meant to go: not to an upstream, unless nothing else is known. */
+const endOf = ({ targets, upstreams }: Service, original: End | null): HostPort | UnixAddress | null =>
+  targets[0]?.to ?? original ?? upstreams[0] ?? null;
+
+/** Of a socket, where the plan does not say. */
+const entranceOf = (fd: number): Entrance | null => {
+  const local = localAddress(fd);
+  return local === null ? null : { host: local.ip, port: local.port };
+};
+
+/** How a message without it begins, where there are several services. */
+const prefix = ({ thread, service }: Site): string => (thread.several ? `${service.name}: ` : '');
+
+/** A connection that is none yet, as the access log tells of it. */
+export const unopened = ({ service }: Site, client: ClientAddress | null, entrance: Entrance | null): Visit => ({
+  client: client?.ip ?? null,
+  entrance,
+  target: endOf(service, null),
+  fromClient: 0,
+  toClient: 0,
+});
+
+/** An accepted connection that shall not be, and why. */
+interface Refused {
+  readonly site: Site;
+  readonly fd: number;
+  readonly client: ClientAddress | null;
+  readonly entrance: Entrance | null;
+  /** Who refuses it, as transproxy's access log has it; null: it does not tell. */
+  readonly by: string | null;
+  readonly event: AccessEvent;
+  readonly why: string;
+}
+
 /** Closes an accepted connection with a reset. */
-export const refuse = ({ thread, reporter, service }: Site, fd: number, why: string): void => {
-  thread.counters.add('refused', 1);
-  reporter.log('warn', `${service.name}: ${why}`);
+export const refuse = ({ site, fd, client, entrance, by, event, why }: Refused): void => {
+  const { access } = site.reporter;
+  const visit = unopened(site, client, entrance ?? entranceOf(fd));
+  site.counters.add('refused', 1);
+  site.reporter.log('warn', `${site.service.name}: ${why}`);
+  if (by !== null) access?.refused(by, event, visit);
+  else access?.event(event, visit);
   resetOnClose(fd);
   closeFd(fd);
 };
 
 /**
  * Takes a connected socket over, if its client may connect, now or when TCP wrappers have been asked; it is closed with a
- * reset otherwise. `listenPort`: that of the socket that accepted it, if it is known.
+ * reset otherwise. `entrance`: of the socket that accepted it, if it is known.
  */
-export const admit = (site: Site, fd: number, client: ClientAddress | null, listenPort: number | null = null): void => {
-  const { acl, thread, reporter, service } = site;
+export const admit = (site: Site, fd: number, client: ClientAddress | null, entrance: Entrance | null = null): void => {
+  const { acl, thread, service } = site;
   const from = client === null ? '-' : formatAddress(client);
-  // Who may connect to a unix socket is its file's to say.
-  if (acl !== null && client !== null && !acl.has(client.ip)) {
-    reporter.access?.(`ACL refused from ${client.ip}`);
-    refuse(site, fd, `ACL refused from ${from}`);
+  const refusal = acl === null ? null : refusalOf(acl, client, entrance);
+  if (refusal !== null) {
+    refuse({ site, fd, client, entrance, by: 'ACL', event: refusal, why: `ACL refused from ${from}: ${refusal}` });
     return;
   }
   if (isOwn(site, fd, client)) {
-    refuse(site, fd, `client ${from}: ${LOOP}`);
+    refuse({ site, fd, client, entrance, by: null, event: 'denied', why: `client ${from}: ${LOOP}` });
     return;
   }
-  if (service.tcpWrappers === null) begin(site, fd, client, listenPort);
-  else (thread.admissions as Admissions).hold(site, fd, client, listenPort);
+  if (service.tcpWrappers === null) begin(site, fd, client, entrance);
+  else (thread.admissions as Admissions).hold(site, fd, client, entrance);
+};
+
+/** A client without an address is let in by who may open the unix socket, and by nothing else. */
+const refusalOf = (acl: Acl, client: ClientAddress | null, entrance: Entrance | null): Refusal | null => {
+  if (client !== null) return acl.refusal(client.ip);
+  return entrance !== null && entrance.port === null ? null : 'not-allowed';
 };
 
 /** Takes over the connected socket of a client that is admitted; null: that failed, and it is closed. */
@@ -805,11 +901,11 @@ export const begin = (
   site: Site,
   fd: number,
   client: ClientAddress | null,
-  listenPort: number | null = null,
+  entrance: Entrance | null = null,
 ): Connection | null => {
   let connection: Connection;
   try {
-    connection = new Connection(site, fd, client, listenPort);
+    connection = new Connection(site, fd, client, entrance);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     const from = client === null ? '-' : formatAddress(client);

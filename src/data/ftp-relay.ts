@@ -1,4 +1,4 @@
-import { type ClientAddress, formatAddress, isAddress, type SocketAddress } from '../address.js';
+import { type ClientAddress, formatAddress, isAddress, type SocketAddress, type UpstreamAddress } from '../address.js';
 import type { Slot } from '../counters.js';
 import { type Ftp, type LogLevel, type Service, type Shaping, targetTo } from '../plan.js';
 import { FtpDialog, type FtpEnds } from '../protocol/ftp-dialog.js';
@@ -32,6 +32,8 @@ export interface FtpSides {
   readonly origin: string;
   /** Ours, as the origin or the upstream sees it. */
   readonly local: string;
+  /** Of our addresses the one that connections to the origin or the upstream have to come from; null: as the service says. */
+  readonly source: string | null;
   /** The upstream in between. */
   readonly member: Member | null;
 }
@@ -179,19 +181,20 @@ export class FtpRelay implements FtpEnds, Timed {
 
   listenForClient(port: number): SocketAddress | null {
     const { site } = this.#link;
-    const { near, client, origin, member } = this.#sides;
+    const { near, client, origin, source, member } = this.#sides;
     const { service } = site;
+    const upstream = member?.host.upstream ?? null;
     const to = isAddress(origin) ? [{ ip: origin, port }] : [];
     const data = this.#siteFor(
       {
         targets: [targetTo({ host: origin, port })],
-        upstreams: member === null ? [] : [member.upstream],
+        upstreams: upstream === null ? [] : [upstream],
         // The origin's control connection came by this upstream, and so must its data: it compares their addresses.
         proxyOnly: true,
-        proxyProtocol: member === null ? null : service.proxyProtocol,
+        proxyProtocol: upstream === null ? null : service.proxyProtocol,
+        source: source ?? service.source,
       },
-      to,
-      member === null ? [] : [member],
+      member === null ? [to] : [member.addresses],
     );
     // The origin's own number, if it may be had: a client that connects to the control connection's address instead of
     // the one that it is told (EPSV, or a 227 whose address it does not trust) gets to the origin then even where nothing
@@ -202,7 +205,7 @@ export class FtpRelay implements FtpEnds, Timed {
   listenForOrigin(port: number): SocketAddress | null {
     const { site, clientAddress } = this.#link;
     const { client, local, origin, member } = this.#sides;
-    const { service, thread } = site;
+    const { service } = site;
     if (member !== null || clientAddress === null) {
       this.#link.log('warn', 'ftp: no active data connections: the origin would have to connect to the upstream');
       return null;
@@ -215,9 +218,8 @@ export class FtpRelay implements FtpEnds, Timed {
         source: null,
         shaping: swapShaping(service.shaping),
       },
-      [{ ip: client, port }],
-      [],
-      { add: (slot, amount) => thread.counters.add(SWAPPED[slot] ?? slot, amount) },
+      [[{ ip: client, port }]],
+      { add: (slot, amount) => site.counters.add(SWAPPED[slot] ?? slot, amount) },
     );
     return this.#listen({ ip: local, port: 0, transparent: service.spoof }, origin, data);
   }
@@ -225,16 +227,14 @@ export class FtpRelay implements FtpEnds, Timed {
   /** A relay to one end for one data connection; `more` of what differs from the control connection's service. */
   #siteFor(
     more: Partial<Service>,
-    addresses: readonly SocketAddress[],
-    members: readonly Member[],
-    counters = this.#link.site.thread.counters,
+    addresses: readonly (readonly UpstreamAddress[])[],
+    counters = this.#link.site.counters,
   ): Site {
     const { service, index, thread, parts } = this.#link.site;
     const data = { ...service, name: `${service.name}, FTP data`, ftp: null, access: [], tcpWrappers: null, ...more };
     // The name of the service's host is not to be looked up anew because a data connection was refused.
     const reporter = { ...thread.reporter, unreachable: () => {} };
-    const all = [...members.map(() => []), addresses];
-    return new Site(index, data, { ...thread, reporter, counters }, parts, all, 0, members);
+    return new Site(index, data, { ...thread, reporter, countersOf: () => counters }, parts, addresses, 0);
   }
 
   /** Listens for one connection `from` there, which `data` serves. */

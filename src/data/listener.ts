@@ -1,7 +1,8 @@
 import { EPOLLET, EPOLLEXCLUSIVE, EPOLLIN } from '../sys/epoll.js';
 import { E, errnoName } from '../sys/errno.js';
 import { accept, localAddress, peerOfLast } from '../sys/socket.js';
-import { admit } from './connection.js';
+import type { Entrance } from './access-entries.js';
+import { admit, unopened } from './connection.js';
 import type { Runnable, Watcher } from './loop.js';
 import type { Site } from './site.js';
 import type { Timed } from './timers.js';
@@ -22,18 +23,22 @@ export class Listener implements Watcher, Runnable, Timed {
   tick = Number.POSITIVE_INFINITY;
   readonly #site: Site;
   readonly #fd: number;
-  readonly #port: number | null;
+  readonly #entrance: Entrance | null;
   readonly #mostConnections: number;
   #pause = 0;
   #full = false;
   /** That there is no room was said, and nothing has changed since but for single connections. */
   #saidFull = false;
 
-  /** `mostConnections` of this thread; while it has so many, more wait in the socket's queue. */
-  constructor(site: Site, fd: number, mostConnections: number) {
+  /**
+   * `mostConnections` of this thread; while it has so many, more wait in the socket's queue. `host`: see ListenerHandle.
+   */
+  constructor(site: Site, fd: number, mostConnections: number, host: string | null = null) {
     this.#site = site;
     this.#fd = fd;
-    this.#port = localAddress(fd)?.port ?? null;
+    const local = localAddress(fd);
+    if (local !== null) this.#entrance = { host: host ?? local.ip, port: local.port };
+    else this.#entrance = host === null ? null : { host, port: null };
     this.#mostConnections = mostConnections;
     // Of the threads that share a socket one is woken; with a socket of its own it changes nothing.
     site.loop.add(fd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, this);
@@ -56,11 +61,11 @@ export class Listener implements Watcher, Runnable, Timed {
   }
 
   run(): void {
-    const { loop, connections, admissions } = this.#site.thread;
+    const { loop, connections, admissions, flowSockets } = this.#site.thread;
     if (this.deadline !== Number.POSITIVE_INFINITY) return;
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
       const open = connections.size + (admissions?.size ?? 0);
-      if (open >= this.#mostConnections) {
+      if (open + flowSockets / 2 >= this.#mostConnections) {
         if (!this.#saidFull) this.#log('warn', `${open} connections are open: more have to wait`);
         this.#full = true;
         this.#saidFull = true;
@@ -72,7 +77,7 @@ export class Listener implements Watcher, Runnable, Timed {
         this.#saidFull = false;
         return;
       }
-      if (fd >= 0) admit(this.#site, fd, peerOfLast(), this.#port);
+      if (fd >= 0) admit(this.#site, fd, peerOfLast(), this.#entrance);
       else if (SCARCE.has(-fd)) {
         this.#backOff(-fd);
         return;
@@ -84,8 +89,12 @@ export class Listener implements Watcher, Runnable, Timed {
 
   /** Accepting at once again would fail at once again, and spin. */
   #backOff(errno: number): void {
-    const { loop } = this.#site;
-    if (this.#pause === 0) this.#log('error', `accept: ${errnoName(errno)}: nothing is accepted for a moment`);
+    const { loop, counters, reporter } = this.#site;
+    counters.add('acceptErrors', 1);
+    if (this.#pause === 0) {
+      this.#log('error', `accept: ${errnoName(errno)}: nothing is accepted for a moment`);
+      reporter.access?.event('accept-failed -', unopened(this.#site, null, this.#entrance));
+    }
     this.#pause = Math.min(LONGEST_PAUSE, Math.max(PAUSE, 2 * this.#pause));
     this.deadline = loop.now + this.#pause;
     loop.timers.watch(this);

@@ -33,6 +33,10 @@ export const parts = {
   preface: (version: 'v1' | 'v2', source: SocketAddress | null, destination: SocketAddress | null): Buffer =>
     version === 'v1' ? writeProxyV1(source, destination) : writeProxyV2(source, destination),
 
+  /** The same for the datagrams of `source`, in version 2, which alone knows of them. */
+  datagramPreface: (source: SocketAddress, destination: SocketAddress): Buffer =>
+    writeProxyV2(source, destination, true),
+
   shaper: (shaping: Shaping, now: number, owner: Runnable): Shaper => new Shaper(shaping, now, owner),
 };
 

@@ -1,20 +1,24 @@
-import { type Cidr, NetworkSet, type UpstreamAddress } from '../address.js';
+import { formatEnd, NetworkSet, type UpstreamAddress } from '../address.js';
+import type { AffinityTable } from '../affinity-table.js';
 import type { CounterRow } from '../counters.js';
-import { hostsOf, type LogLevel, type Service } from '../plan.js';
+import { isUnix, type LogLevel, type Service, type Target, type Upstream } from '../plan.js';
+import { type AccessEntries, unixName } from './access-entries.js';
+import { type Acl, compileAcl } from './acl.js';
 import type { Admissions } from './admissions.js';
 import type { Connection } from './connection.js';
 import type { Loop } from './loop.js';
 import type { Names } from './names.js';
 import type { Parts } from './parts.js';
-import { Host, Member, Pool } from './pool.js';
+import { type Host, Pool, type PoolSettings } from './pool.js';
+import { ownSource } from './source.js';
 
 /** What a thread's connections tell the rest of the program. */
 export interface Reporter {
   /** Debug messages are wanted; they are not worth making otherwise. */
   readonly verbose: boolean;
   log(level: LogLevel, message: string): void;
-  /** One entry of the access log, without its time; null where there is no such log. */
-  readonly access: ((entry: string) => void) | null;
+  /** null where there is no access log. */
+  readonly access: AccessEntries | null;
   /** Every address of one of the service's hosts failed. */
   unreachable(service: number): void;
 }
@@ -23,10 +27,15 @@ export interface Reporter {
 export interface Thread {
   readonly loop: Loop;
   readonly reporter: Reporter;
-  readonly counters: Pick<CounterRow, 'add'>;
+  /** This thread's row of a service's counters. */
+  readonly countersOf: (service: number) => Pick<CounterRow, 'add'>;
+  /** Messages begin with their service's name, as there is more than one. */
+  readonly several: boolean;
   /** All open connections. */
   readonly connections: Set<Connection>;
   readonly names: Names;
+  /** Sockets of udp flows that are open. A connection has the place of two. */
+  flowSockets: number;
   /** null where no service asks TCP wrappers. */
   readonly admissions: Admissions | null;
   /** Called after each connection that ends, with why it broke off; null: it ended in order. */
@@ -35,15 +44,20 @@ export interface Thread {
 
 /** A service as one thread serves it. */
 export class Site {
-  readonly acl: NetworkSet | null;
+  /** null: all may connect. */
+  readonly acl: Acl | null;
+  readonly counters: Pick<CounterRow, 'add'>;
   readonly trusted: NetworkSet;
+  /** The upstreams. */
   readonly pool: Pool;
-  /** A relay's fixed target. */
-  readonly target: Host | null;
+  /** A relay's targets; null: the original destination. */
+  readonly targets: Pool | null;
+  /** The targets as an upstream is told them, by name, each one member; null without upstreams, or without targets. */
+  readonly ends: Pool | null;
 
   /**
-   * `addresses` by host of hostsOf(service). `seed`: see Host. `members`: those of another site, for the service's
-   * upstreams; what is known of them is shared then.
+   * `addresses` by host of hostsOf(service). `seed`: see Pool. `affinity`: which client keeps what; null: none is known
+   * from one connection to the next.
    */
   constructor(
     readonly index: number,
@@ -53,17 +67,27 @@ export class Site {
     readonly parts: Parts | null,
     addresses: readonly (readonly UpstreamAddress[])[],
     seed: number,
-    members?: readonly Member[],
+    affinity: AffinityTable | null = null,
   ) {
-    const allow = service.access[0]?.allow;
-    this.acl = allow === undefined || allow === null ? null : new NetworkSet(allow as Cidr[]);
+    this.acl = compileAcl(service.access);
+    this.counters = thread.countersOf(index);
     this.trusted = new NetworkSet(service.http.trust);
-    const own = (): Member[] =>
-      service.upstreams.map(
-        (upstream, i) => new Member(upstream, parts?.authorization(upstream) ?? null, addresses[i] ?? [], seed),
-      );
-    this.pool = new Pool(service, members ?? own(), seed);
-    this.target = service.targets.length === 0 ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
+    const { upstreams, balance, health, proxyOnly } = service;
+    const settings: PoolSettings = { balance, health, last: true, affinity: null };
+    const kept = { ...settings, affinity };
+    const targets = service.targets.map((target) => targetHost(target, service.source));
+    this.pool = new Pool(
+      upstreams.map((upstream) => upstreamHost(upstream, parts?.authorization(upstream) ?? null, service.source)),
+      addresses,
+      { ...(targets.length === 0 ? kept : settings), last: proxyOnly },
+      seed,
+    );
+    const isFirst = upstreams.length === 0;
+    const ofTargets = addresses.slice(upstreams.length);
+    this.targets = targets.length === 0 ? null : new Pool(targets, ofTargets, isFirst ? kept : settings, seed);
+    const names = targets.map(({ to }) => (isUnix(to) ? [] : [{ ip: to.host, port: to.port }]));
+    const ends = targets.map((target) => ({ ...target, source: null }));
+    this.ends = targets.length === 0 || isFirst ? null : new Pool(ends, names, kept, seed);
   }
 
   /** Connections to upstreams may serve one client after another: nothing of them is one client's from their beginning. */
@@ -81,6 +105,37 @@ export class Site {
 
   /** `host`: index into hostsOf(service). */
   setAddresses(host: number, addresses: readonly UpstreamAddress[]): void {
-    if (host < hostsOf(this.service).length) (this.pool.members[host] ?? this.target)?.setAddresses(addresses);
+    const target = host - this.service.upstreams.length;
+    if (target < 0) this.pool.setAddresses(host, addresses);
+    else this.targets?.setAddresses(target, addresses);
+  }
+
+  /** What a probe found. `host`: as above. */
+  setHealth(host: number, address: UpstreamAddress, up: boolean): void {
+    const target = host - this.service.upstreams.length;
+    const members = target < 0 ? this.pool.membersAt(host, address) : this.targets?.membersAt(target, address);
+    for (const member of members ?? []) {
+      member.probedUp = up;
+      // What this thread held against it is older news.
+      if (up) member.succeeded();
+    }
   }
 }
+
+const upstreamHost = (upstream: Upstream, authorization: string | null, source: string | null): Host => ({
+  to: upstream,
+  name: formatEnd(upstream),
+  upstream,
+  authorization,
+  weight: 1,
+  source: ownSource(source),
+});
+
+const targetHost = ({ to, weight, source }: Target, ofService: string | null): Host => ({
+  to,
+  name: isUnix(to) ? unixName(to.path) : formatEnd(to),
+  upstream: null,
+  authorization: null,
+  weight,
+  source: ownSource(source ?? ofService),
+});

@@ -34,8 +34,12 @@ export const sourceOf = (
   if (spoof && client !== null && !staysHere(client.ip)) {
     return { ip: client.ip, foreign: true, unlisted: toOriginal && !isLocal(client.ip) };
   }
-  return source === null ? null : { ip: source, foreign: false, unlisted: false };
+  return ownSource(source);
 };
+
+/** One of our own addresses; null: the route decides. */
+export const ownSource = (ip: string | null): Source | null =>
+  ip === null ? null : { ip, foreign: false, unlisted: false };
 
 /**
  * An address that nobody else could answer: of loopback, or link-local with its interface. Other addresses of this host

@@ -1,6 +1,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { AffinityTable } from '../affinity-table.js';
 import { CounterRow } from '../counters.js';
-import type { Command, Report, WorkerStart } from '../messages.js';
+import type { Command, ListenerHandle, Report, WorkerStart } from '../messages.js';
 import { OwnSockets } from '../own-sockets.js';
 import { isPlainRelay, LOG_LEVELS, type LogLevel } from '../plan.js';
 import { clearEventfd, EPOLLET, EPOLLIN } from '../sys/epoll.js';
@@ -11,6 +12,8 @@ import { Loop } from './loop.js';
 import { Names } from './names.js';
 import { parts } from './parts.js';
 import { Site, type Thread } from './site.js';
+import { serveUdp } from './udp.js';
+import { Flows, STOPPED } from './udp-flows.js';
 
 /**
  * A worker thread: one loop for its share of all services' connections. From here on nothing of Node's runs in this
@@ -24,9 +27,13 @@ const report = (message: Report): void => port.postMessage(message);
 const most = LOG_LEVELS.indexOf(start.plan.logLevel);
 
 const loop = new Loop(start.maxPipes, new OwnSockets(start.ownSockets));
-const entries = new AccessEntries((lines) => report({ kind: 'access', lines }));
-loop.onTurnEnd(() => entries.flush());
+const { accessLog } = start.plan;
+const access =
+  accessLog === null ? null : new AccessEntries(accessLog.format, (lines) => report({ kind: 'access', lines }));
+if (access !== null) loop.onTurnEnd(() => access.flush());
 let listeners: readonly Listener[] = [];
+/** By service; of those that are udp's. */
+const flows = new Map<number, Flows>();
 const thread: Thread = {
   loop,
   reporter: {
@@ -34,11 +41,13 @@ const thread: Thread = {
     log: (level: LogLevel, message: string) => {
       if (LOG_LEVELS.indexOf(level) <= most) report({ kind: 'log', level, message });
     },
-    access: start.plan.accessLog === null ? null : (entry) => entries.add(entry),
+    access,
     unreachable: (service) => report({ kind: 'unreachable', service }),
   },
-  counters: new CounterRow(start.counters, start.index),
+  countersOf: (service) => new CounterRow(start.counters[service] as SharedArrayBuffer, start.index),
+  several: start.plan.services.length > 1,
   connections: new Set(),
+  flowSockets: 0,
   names: new Names((name) => report({ kind: 'resolve', name })),
   admissions: start.plan.services.some(({ tcpWrappers }) => tcpWrappers !== null)
     ? new Admissions(loop, (id, service, ip) => report({ kind: 'admission', id, service, ip }))
@@ -47,24 +56,31 @@ const thread: Thread = {
     for (const listener of listeners) listener.onClosed();
   },
 };
-const sites = start.plan.services.map(
-  (service, i) =>
-    new Site(i, service, thread, isPlainRelay(service) ? null : parts, start.addresses[i] ?? [], start.index),
-);
-listeners = start.listeners.map(({ service, fd }) => new Listener(sites[service] as Site, fd, start.maxConnections));
+const sites = start.plan.services.map((service, i) => {
+  const memory = start.affinities[i] ?? null;
+  const affinity = memory === null || service.affinity === null ? null : new AffinityTable(memory, service.affinity);
+  const needed = isPlainRelay(service) ? null : parts;
+  return new Site(i, service, thread, needed, start.addresses[i] ?? [], start.index, affinity);
+});
+const isUdp = ({ service }: ListenerHandle): boolean => start.plan.services[service]?.protocol === 'udp';
+listeners = start.listeners
+  .filter((handle) => !isUdp(handle))
+  .map(({ service, fd, host }) => new Listener(sites[service] as Site, fd, start.maxConnections, host));
+const ownFlows = new OwnSockets(start.ownSockets, 'udp');
+for (const { service, fd, host } of start.listeners.filter(isUdp)) {
+  const known = flows.get(service) ?? new Flows(sites[service] as Site, start.maxConnections, ownFlows);
+  flows.set(service, known);
+  serveUdp(known, fd, host);
+}
 
 const obey = (command: Command): void => {
   switch (command.kind) {
     case 'addresses':
       sites[command.service]?.setAddresses(command.host, command.addresses);
       return;
-    case 'health': {
-      const member = sites[command.service]?.pool.members[command.upstream];
-      if (member !== undefined) member.probedUp = command.up;
-      // What this thread held against it is older news.
-      if (command.up) member?.succeeded();
+    case 'health':
+      sites[command.service]?.setHealth(command.host, command.address, command.up);
       return;
-    }
     case 'resolved':
       thread.names.answer(command.name, command.ips, loop.now);
       return;
@@ -72,7 +88,13 @@ const obey = (command: Command): void => {
       thread.admissions?.answer(command.id, command.refusal);
       return;
     case 'dump':
-      report({ kind: 'dump', lines: [...thread.connections].map((connection) => connection.describe()) });
+      report({
+        kind: 'dump',
+        lines: [
+          ...[...thread.connections].map((connection) => connection.describe()),
+          ...[...flows.values()].flatMap((ofService) => ofService.describe()),
+        ],
+      });
       return;
     case 'stop':
       loop.stop();
@@ -89,6 +111,8 @@ loop.add(start.wakeFd, EPOLLIN | EPOLLET, {
 });
 report({ kind: 'ready' });
 loop.run();
-entries.flush();
+for (const connection of thread.connections) connection.stop();
+for (const ofService of flows.values()) ofService.close(STOPPED);
+access?.flush();
 // The control plane waits for this thread to end, and an open port would keep it.
 port.close();

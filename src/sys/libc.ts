@@ -123,6 +123,26 @@ export const epollWait = bind<(epoll: Fd, events: Memory, most: number, timeout:
   'int',
   ['int', 'void *', 'int', 'int'],
 );
+export const recvmmsg = bindLate<readonly [fd: Fd, headers: Memory, count: number, flags: number, timeout: null]>(
+  'recvmmsg',
+  'int',
+  ['int', 'void *', 'uint', 'int', 'void *'],
+);
+export const sendmmsg = bindLate<readonly [fd: Fd, headers: Memory, count: number, flags: number]>('sendmmsg', 'int', [
+  'int',
+  'void *',
+  'uint',
+  'int',
+]);
+
+/**
+ * Memory that stays where it is for as long as the process lives, for structs that point to others. What it holds at
+ * first is anything.
+ */
+export const allocate = (size: number): { readonly memory: ArrayBuffer; readonly address: bigint } => {
+  const pointer = koffi.alloc('uint8_t', size);
+  return { memory: koffi.view(pointer, size), address: koffi.address(pointer) };
+};
 
 /**
  * Of libwrap, which few machines have and fewer services ask (hosts_access(3)).

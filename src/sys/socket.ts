@@ -24,26 +24,27 @@ import {
  */
 
 const SOCK_STREAM = 1;
-const SOCK_NONBLOCK = 0o4000;
-const SOCK_CLOEXEC = 0o2000000;
+export const SOCK_DGRAM = 2;
+export const SOCK_NONBLOCK = 0o4000;
+export const SOCK_CLOEXEC = 0o2000000;
 
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
+export const SOL_SOCKET = 1;
+export const SO_REUSEADDR = 2;
 const SO_TYPE = 3;
 const SO_ERROR = 4;
 const SO_KEEPALIVE = 9;
 const SO_OOBINLINE = 10;
 const SO_LINGER = 13;
-const SO_REUSEPORT = 15;
+export const SO_REUSEPORT = 15;
 const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
-const SOL_IP = 0;
+export const SOL_IP = 0;
 const IP_TRANSPARENT = 19;
 const IP_BIND_ADDRESS_NO_PORT = 24;
-const SOL_IPV6 = 41;
-const IPV6_V6ONLY = 26;
+export const SOL_IPV6 = 41;
+export const IPV6_V6ONLY = 26;
 /** linux/netfilter_ipv4.h; the IPv6 option has the same number. */
 const SO_ORIGINAL_DST = 80;
 
@@ -51,7 +52,8 @@ const MSG_NOSIGNAL = 0x4000;
 const SHUT_RD = 0;
 const SHUT_WR = 1;
 
-const result = (value: number): number => (value === -1 ? -libc.errno() : value);
+/** What a call of the C library returned, or its errno negated. */
+export const result = (value: number): number => (value === -1 ? -libc.errno() : value);
 
 // One set of arguments for each thread: every call here is synchronous, so they are free again when it returns.
 const sockaddr = Buffer.alloc(128);
@@ -60,7 +62,8 @@ const integer = new Int32Array(1);
 const linger = new Int32Array(2);
 const ends = new Int32Array(2);
 
-const setInteger = (fd: number, level: number, name: number, value: number): number => {
+/** Sets an option that is an int (setsockopt(2)): 0, or an errno negated. */
+export const setInteger = (fd: number, level: number, name: number, value: number): number => {
   integer[0] = value;
   return result(libc.setsockopt(fd, level, name, integer, 4));
 };
@@ -303,13 +306,18 @@ export const resetOnClose = (fd: number): void => {
 };
 
 /** What stands behind a descriptor that was handed to us. */
-export type Inherited = 'listening' | 'connected' | 'other';
+export type Inherited = 'listening' | 'connected' | 'datagram' | 'other';
 
-/** Tells a listening TCP socket from a connected one and from everything else (SO_DOMAIN, SO_TYPE, SO_ACCEPTCONN). */
+/**
+ * Tells a listening TCP socket from a connected one, from a UDP socket, and from everything else (SO_DOMAIN, SO_TYPE,
+ * SO_ACCEPTCONN).
+ */
 export const inheritedKind = (fd: number): Inherited => {
   const domain = getInteger(fd, SOL_SOCKET, SO_DOMAIN);
   if (domain !== AF_INET && domain !== AF_INET6 && domain !== AF_UNIX) return 'other';
-  if (getInteger(fd, SOL_SOCKET, SO_TYPE) !== SOCK_STREAM) return 'other';
+  const type = getInteger(fd, SOL_SOCKET, SO_TYPE);
+  if (type === SOCK_DGRAM && domain !== AF_UNIX) return 'datagram';
+  if (type !== SOCK_STREAM) return 'other';
   if (getInteger(fd, SOL_SOCKET, SO_ACCEPTCONN) === 1) return 'listening';
   length[0] = SOCKADDR_SIZE;
   return libc.getpeername(fd, sockaddr, length) === 0 ? 'connected' : 'other';

@@ -294,11 +294,15 @@ describe('a command line of transproxy is refused', () => {
   it('with options for addresses where there are only unix sockets', () => {
     refused('-s unix:/a -t', /^-t \(--transparent\) needs HOST PORT: connections to a unix socket have no original/);
     refused('-s 80 -s unix:/a -t', /^-t \(--transparent\) needs HOST PORT/);
-    for (const option of ['-b ::1', '-a 10/8', '--intercept tproxy', '--spoof', '--ftp pasv']) {
+    for (const option of ['-b ::1', '-a 10/8']) {
       refused(`-s unix:/a ${option} -t host 21`, / needs -s \(--server\) PORT: /);
     }
+    for (const option of ['--intercept tproxy', '--spoof', '--ftp pasv']) {
+      refused(`-s unix:/a ${option} -t host 21`, / is for clients with an address, not for those of unix:$/);
+    }
+    refused('-s unix:/a --forwarded-for --trust ::1 proxy 80', /^--trust is for clients with an address/);
     for (const option of ['--source 192.0.2.1', '--spoof', '--ftp pasv']) {
-      refused(`-s 80 ${option} -t unix:/a`, / is for HOST PORT, not for unix:$/);
+      refused(`-s 80 ${option} -t unix:/a`, / is for targets with an address, not for unix:$/);
     }
     refused('-s 80 --upstream proxy:3128 -t unix:/a', /^--upstream can not go to unix:/);
     refused('-s 80 --socket-mode 600 proxy 80', /^--socket-mode needs -s \(--server\) unix:\/PATH$/);
@@ -344,7 +348,8 @@ describe('a command line of transproxy is refused', () => {
     refused('-t --verify-host strict', /^--verify-host is for HTTP/);
     refused('-t --upstream a:1 --balance url-hash', /^--balance url-hash is for HTTP/);
     for (const option of ['--balance least-conn', '--check 1'])
-      refused(`-t a 1 ${option}`, new RegExp(`^${option.split(' ')[0]} needs --upstream`));
+      refused(`-t ${option}`, new RegExp(`^${option.split(' ')[0]} needs HOST PORT or --upstream`));
+    refused('-t --balance url-hash a 1', /^--balance url-hash is for HTTP/);
     refused('-t --proxy-protocol v1', /^--proxy-protocol needs HOST PORT or --upstream/);
     refused('-p --tls direct a 1', /^--tls direct contradicts -p \(--proxy-only\)/);
     refused('-p --unknown direct a 1', /^--unknown direct contradicts -p \(--proxy-only\)/);
@@ -434,6 +439,10 @@ describe('--proxy-auth', () => {
     fails(`--proxy-auth ${file('secret')} a 1`, /^(?!.*secret).*is not user:password$/);
     fails(`--proxy-auth ${file(':x')} a 1`, /have no user name \(for upstream a:1\)$/);
     fails(`--proxy-auth ${file('me:')} a 1 --upstream socks5://b:2`, /SOCKS 5 needs \(for upstream socks5:\/\/b:2\)$/);
+  });
+
+  it('may name a file without an end', () => {
+    fails('--proxy-auth /dev/zero a 1', /^--proxy-auth: the first line of "\/dev\/zero" is not user:password$/);
   });
 
   it('needs an upstream beside -t', () => {

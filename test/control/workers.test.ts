@@ -53,8 +53,9 @@ const begin = (over: Partial<Omit<WorkerStart, 'wakeFd'>> = {}): Omit<WorkerStar
   addresses: [[]],
   maxConnections: 10,
   maxPipes: 10,
-  counters: allocateCounters(1),
+  counters: [allocateCounters(1)],
   ownSockets: allocateOwnSockets(),
+  affinities: [null],
   ...over,
 });
 
@@ -67,7 +68,11 @@ const serve = async (t: TestContext, port: number): Promise<[Workers, Owner, Doo
   const door = new Door();
   const counters = allocateCounters(1);
   await workers.start(
-    begin({ listeners: [{ service: 0, fd: door.fd }], addresses: [[[{ ip: '127.0.0.1', port }]]], counters }),
+    begin({
+      listeners: [{ service: 0, fd: door.fd, host: null }],
+      addresses: [[[{ ip: '127.0.0.1', port }]]],
+      counters: [counters],
+    }),
   );
   t.after(() => door.close());
   return [workers, owner, door, counters];
@@ -142,10 +147,10 @@ describe('Workers', () => {
   test('a worker that dies before it serves fails the start, and the others can be stopped', within, async () => {
     const owner = new Owner();
     const workers = new Workers(owner);
-    const counters = allocateCounters(2);
+    const counters = [allocateCounters(2)];
     await workers.start(begin({ counters }));
     await assert.rejects(
-      workers.start(begin({ index: 1, counters, listeners: [{ service: 0, fd: 987_654 }] })),
+      workers.start(begin({ index: 1, counters, listeners: [{ service: 0, fd: 987_654, host: null }] })),
       /EBADF/,
     );
     await workers.stop();

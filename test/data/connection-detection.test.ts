@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { formatAddress } from '../../src/address.js';
 import { admit } from '../../src/data/connection.js';
 import { targetTo } from '../../src/plan.js';
 import { peerAddress } from '../../src/sys/socket.js';
@@ -145,7 +146,7 @@ describe('TLS', () => {
       assert.deepEqual(stage.logs.slice(0, 3), [
         ['debug', `${who}: accepted`],
         ['debug', `${who}: it is tls, for www.example.com`],
-        ['debug', `${who}: connecting to upstream:1, and through it to ${end}`],
+        ['debug', `${who}: connecting to ${formatAddress(caught.stage.upstream.address)}, and through it to ${end}`],
       ]);
     });
   });

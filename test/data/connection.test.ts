@@ -1,6 +1,19 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import { openDescriptors, type Peer, pattern, refusing, type Script, Stage, turns, until } from './rig.js';
+import { targetTo } from '../../src/plan.js';
+import { peerAddress } from '../../src/sys/socket.js';
+import {
+  Door,
+  openDescriptors,
+  type Peer,
+  pattern,
+  refusing,
+  type Script,
+  Stage,
+  turns,
+  until,
+  upstreamOf,
+} from './rig.js';
 
 /** A relay with its client and its upstream connected. */
 class Relay {
@@ -236,23 +249,92 @@ describe('a relay', () => {
     );
   });
 
-  test('takes the next address of its target for each connection, and new ones when it is told', () => {
-    const stage = new Stage({}, [[]]);
-    const [a, b, c] = ['1', '2', '3'].map((ip) => ({ ip: `127.0.0.${ip}`, port: 1 }));
+  test('goes to the next address of its target each time, and to new ones when it is told', () => {
+    const doors = [new Door('127.0.0.1'), new Door('127.0.0.2'), new Door('127.0.0.3')] as const;
+    const [a, b, c] = doors.map(({ address }) => address);
     assert.ok(a && b && c);
-    stage.site.setAddresses(0, [a, b]);
-    assert.deepEqual(
-      [0, 1, 2].map(() => stage.site.target?.next()),
-      [
-        [a, b],
-        [b, a],
-        [a, b],
-      ],
+    const stage = new Stage({}, [[a, b]]);
+    stage.play(
+      (function* () {
+        for (const door of [doors[0], doors[1], doors[0]]) {
+          const client = stage.client();
+          yield* door.accepted((upstream) => upstream.close());
+          yield* client.over();
+          client.close();
+        }
+        stage.site.setAddresses(0, [c]);
+        stage.site.setAddresses(1, [a]);
+        const client = stage.client();
+        yield* doors[2].accepted((upstream) => upstream.close());
+        yield* client.over();
+        client.close();
+        yield* stage.gone();
+      })(),
     );
-    stage.site.setAddresses(0, [c]);
-    stage.site.setAddresses(1, [a]);
-    assert.deepEqual(stage.site.target?.next(), [c]);
-    stage.play(turns(1));
+    for (const door of doors) door.close();
+  });
+
+  test('to several targets goes to the next when one refuses, and the access log says to which', () => {
+    const door = new Door();
+    const targets = ['one', 'two'].map((host) => targetTo({ host, port: 1 }));
+    const stage = new Stage({ targets }, [[refusing()], [door.address]]);
+    const client = stage.client();
+    stage.play(
+      (function* () {
+        yield* door.accepted((upstream) => upstream.close());
+        yield* client.over();
+        client.close();
+        yield* stage.gone();
+        assert.deepEqual(stage.entries, ['Transparent   1 127.0.0.1 -> two:1']);
+        assert.deepEqual(
+          stage.site.targets?.members.map(({ connections }) => connections),
+          [0, 0],
+        );
+      })(),
+    );
+    door.close();
+  });
+
+  test('connects to each target from the address that is said for it, or else from the service’s', () => {
+    const door = new Door();
+    const targets = ['127.0.0.5', null].map((source) => ({ to: { host: 'a', port: 1 }, weight: 1, source }));
+    const stage = new Stage({ targets, source: '127.0.0.6' }, [[door.address], [door.address]]);
+    stage.play(
+      (function* () {
+        for (const from of ['127.0.0.5', '127.0.0.6']) {
+          const client = stage.client();
+          yield* door.accepted((upstream) => {
+            assert.equal(peerAddress(upstream.fd)?.ip, from);
+            upstream.close();
+          });
+          yield* client.over();
+          client.close();
+        }
+        yield* stage.gone();
+      })(),
+    );
+    door.close();
+  });
+
+  test('has its upstream connect to one target after the other, by name, found or not', () => {
+    const targets = ['one', 'two'].map((host) => targetTo({ host, port: 7 }));
+    const stage = new Stage({ targets, upstreams: [upstreamOf()], proxyOnly: true });
+    stage.play(
+      (function* () {
+        for (const end of ['one:7', 'two:7', 'one:7']) {
+          const client = stage.client();
+          let upstream: Peer | null = null;
+          yield* stage.upstreamPeer((peer) => {
+            upstream = peer;
+          });
+          const far = (upstream as Peer | null) ?? assert.fail();
+          yield* far.expect(`CONNECT ${end} HTTP/1.1\r\nHost: ${end}\r\n\r\n`);
+          far.close();
+          yield* client.over();
+        }
+        yield* stage.gone();
+      })(),
+    );
   });
 
   test('lets go of every descriptor and pipe, however the connection ends', () => {

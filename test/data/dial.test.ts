@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import type { SocketAddress, UpstreamAddress } from '../../src/address.js';
+import type { UpstreamAddress } from '../../src/address.js';
 import { Dial, type Dialer } from '../../src/data/dial.js';
 import type { Endpoint } from '../../src/data/endpoint.js';
 import { Loop } from '../../src/data/loop.js';
 import type { Source } from '../../src/data/source.js';
 import { E, SystemError } from '../../src/sys/errno.js';
 import { localAddress, peerAddress } from '../../src/sys/socket.js';
-import { Door, openDescriptors, Peer, play, refusing, type Script, turns, UnixDoor, until } from './rig.js';
+import { Door, openDescriptors, Peer, play, refusing, type Script, Silent, turns, UnixDoor, until } from './rig.js';
 
 /** Waits for one connect. */
 class Caller implements Dialer {
@@ -40,31 +40,6 @@ const withClock = (t: TestContext): { now: number } => {
   const clock = { now: 1000 };
   t.mock.method(performance, 'now', () => clock.now);
   return clock;
-};
-
-/** A listening socket whose queue is full: a connect to it is never answered. */
-class Silent {
-  readonly #door: Door;
-  readonly #callers: Peer[];
-  readonly address: SocketAddress;
-
-  constructor() {
-    this.#door = new Door();
-    this.address = this.#door.address;
-    // A backlog of 0 lets one connection wait.
-    libcListen(this.#door.fd);
-    this.#callers = Array.from({ length: 4 }, () => this.#door.connect());
-  }
-
-  close(): void {
-    for (const caller of this.#callers) caller.close();
-    this.#door.close();
-  }
-}
-
-const { listen } = await import('../../src/sys/libc.js');
-const libcListen = (fd: number): void => {
-  assert.equal(listen(fd, 0), 0);
 };
 
 describe('Dial', () => {

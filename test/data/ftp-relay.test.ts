@@ -539,7 +539,6 @@ describe('through an upstream', () => {
     const upstreams = [upstreamOf(), upstreamOf({ port: 2 })];
     const elsewhere = new Door();
     const stage = new Stage({ ftp: FTP, upstreams, targets: [targetTo({ host: 'ftp.test', port: 21 })] });
-    for (const member of stage.site.pool.members) member.host.setAddresses([stage.upstream.address]);
     const client = stage.client();
     const peers: Peer[] = [client];
     stage.play(
@@ -549,8 +548,7 @@ describe('through an upstream', () => {
         peers.push(control);
         yield* client.expect('220 hello\r\n');
         // From here on, another connection would take the other upstream.
-        const [, other] = stage.site.pool.members;
-        other?.host.setAddresses([elsewhere.address]);
+        stage.site.setAddresses(1, [elsewhere.address]);
         client.send('PORT 127,0,0,1,20,162\r\nPASV\r\n');
         yield* until('PASV', () => {
           control.read();

@@ -102,9 +102,13 @@ describe('Listener', () => {
       attempts: number;
       acceptedStarved: number;
       acceptedAfter: number;
+      errors: number;
       logs: string[];
+      entries: string[];
     };
     assert.deepEqual(result.logs, ['test: accept: EMFILE: nothing is accepted for a moment']);
+    assert.deepEqual(result.entries, ['?\tgate.test\tPORT\ttarget\t1\t0\t0\taccept-failed -']);
+    assert.equal(result.errors, result.attempts);
     assert.equal(result.acceptedStarved, 0);
     assert.ok(result.attempts < 10, `${result.attempts} calls of accept: it does not spin`);
     assert.equal(result.acceptedAfter, 2);

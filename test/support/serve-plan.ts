@@ -1,0 +1,41 @@
+/**
+ * The program without a dialect: `node serve-plan.js FILE`, where FILE is a plan in JSON. What it leaves out is as in the
+ * defaults of src/plan.ts.
+ */
+import { readFileSync } from 'node:fs';
+import { supervise } from '../../src/control/supervisor.js';
+import { Failure } from '../../src/failure.js';
+import { DEFAULT_LIMITS, DEFAULT_PLAN, DEFAULT_SERVICE, type Limits, type Plan, type Service } from '../../src/plan.js';
+
+export type GivenService = Partial<Omit<Service, 'limits' | 'http'>> &
+  Pick<Service, 'name'> & { readonly limits?: Partial<Limits>; readonly http?: Partial<Service['http']> };
+
+export type GivenPlan = Partial<Omit<Plan, 'services'>> & { readonly services: readonly GivenService[] };
+
+const read = (): Plan => {
+  const given = JSON.parse(readFileSync(process.argv[2] as string, 'utf8')) as GivenPlan;
+  return {
+    ...DEFAULT_PLAN,
+    foreground: true,
+    ...given,
+    services: given.services.map((service) => ({
+      ...DEFAULT_SERVICE,
+      listen: [],
+      ...service,
+      http: { ...DEFAULT_SERVICE.http, ...service.http },
+      limits: { ...DEFAULT_LIMITS, ...service.limits },
+    })),
+  };
+};
+
+const run = async (): Promise<number> => {
+  try {
+    return await supervise(read(), []);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    console.error(error.message);
+    return error.exitCode;
+  }
+};
+
+process.exit(await run());
