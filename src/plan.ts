@@ -271,8 +271,12 @@ export const unfitForUdp = (service: Service): string | null => {
  * The service makes sockets transparent while it serves, which takes a capability then. Listening sockets are made so
  * before privileges are dropped, and what they accept is transparent by itself; datagrams are answered by others.
  */
-export const needsTransparency = ({ spoof, ftp, protocol, intercept }: Service): boolean =>
-  spoof || ((ftp !== null || protocol === 'udp') && intercept === 'tproxy');
+export const needsTransparency = (service: Service): boolean =>
+  service.spoof || (service.ftp !== null && service.intercept === 'tproxy') || answersForOthers(service);
+
+/** Its answers come from addresses that are not this host's. */
+export const answersForOthers = ({ protocol, intercept }: Service): boolean =>
+  protocol === 'udp' && intercept === 'tproxy';
 
 export const DEFAULT_LIMITS: Limits = {
   firstByte: 1000,

@@ -68,9 +68,9 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
   }
   const { addresses, problems } = await resolveService(service);
   if (plan.user !== null || needsTransparency(service)) {
-    const { capabilityFor, dropPrivileges, findUser } = await import('./privileges.js');
-    const capability = capabilityFor(plan);
-    if (plan.user !== null) dropPrivileges(findUser(plan.user), capability);
+    const { capabilitiesFor, dropPrivileges, findUser } = await import('./privileges.js');
+    const capabilities = capabilitiesFor(plan);
+    if (plan.user !== null) dropPrivileges(findUser(plan.user), capabilities);
   }
   const parts = isPlainRelay(service) ? null : (await import('../data/parts.js')).parts;
   const asking = service.tcpWrappers === null ? null : await loadAdmissions();

@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import posix from 'posix';
 import { EX, Failure } from '../failure.js';
-import { needsTransparency, type Plan } from '../plan.js';
-import { CAP_NET_ADMIN, CAP_NET_RAW, keepOverSetuid, retainOnly } from '../sys/capabilities.js';
+import { answersForOthers, needsTransparency, type Plan } from '../plan.js';
+import { CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_RAW, keepOverSetuid, retainOnly } from '../sys/capabilities.js';
 
 export interface User {
   readonly name: string;
@@ -24,28 +24,36 @@ export const findUser = (text: string): User => {
   }
 };
 
+/** Those of `capabilities` that this process has. */
+const held = (capabilities: readonly number[]): number[] => {
+  const effective = capabilitiesIn(readStatus('self'), 'CapEff');
+  return capabilities.filter((capability) => effective & maskOf([capability]));
+};
+
 /**
- * The capability that a plan's services need while they serve, of those that this process has; null when they need none.
+ * The capabilities that a plan's services need while they serve, of those that this process has.
  * Either of two suffices for IP_TRANSPARENT (ip(7)), and CAP_NET_RAW lets its holder do less.
  * @throws Failure when it has neither
  */
-export const capabilityFor = (plan: Plan): number | null => {
-  if (!plan.services.some(needsTransparency)) return null;
-  const held = capabilities(readStatus('self'), 'CapEff');
-  const found = [CAP_NET_RAW, CAP_NET_ADMIN].find((capability) => held & maskOf(capability));
-  if (found !== undefined) return found;
-  const why = "to connect from clients' addresses (IP_TRANSPARENT) needs root, CAP_NET_RAW or CAP_NET_ADMIN";
-  throw new Failure(why, EX.NOPERM);
+export const capabilitiesFor = (plan: Plan): readonly number[] => {
+  if (!plan.services.some(needsTransparency)) return [];
+  const [transparency] = held([CAP_NET_RAW, CAP_NET_ADMIN]);
+  if (transparency === undefined) {
+    const why = "to have others' addresses (IP_TRANSPARENT) needs root, CAP_NET_RAW or CAP_NET_ADMIN";
+    throw new Failure(why, EX.NOPERM);
+  }
+  // Datagrams are answered by sockets that are bound to what the client asked, and that may be a port below 1024.
+  return plan.services.some(answersForOthers) ? [transparency, ...held([CAP_NET_BIND_SERVICE])] : [transparency];
 };
 
 /**
  * Becomes `user` for good: supplementary groups, group, user, in this order, because each step takes away the right to
  * the one before it. The C library carries each over to all threads (nptl(7)); that this came true is read back from
- * the kernel. This thread, and those that it starts from now on, keep the one capability `kept`; with null, none.
- * root keeps what root has.
+ * the kernel. This thread, and those that it starts from now on, keep the capabilities of `kept`. root keeps what root
+ * has.
  * @throws Failure when any of it fails
  */
-export const dropPrivileges = (user: User, kept: number | null = null): void => {
+export const dropPrivileges = (user: User, kept: readonly number[] = []): void => {
   const { name, uid, gid } = user;
   const fail = (why: string): Failure =>
     new Failure(`can't become user ${name} (uid ${uid}, gid ${gid}): ${why}`, EX.NOPERM);
@@ -56,7 +64,7 @@ export const dropPrivileges = (user: User, kept: number | null = null): void => 
       throw fail(`${what}: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`);
     }
   };
-  const keeps = kept !== null && uid !== 0;
+  const keeps = kept.length > 0 && uid !== 0;
   if (keeps) step('prctl PR_SET_KEEPCAPS', () => keepOverSetuid(true));
   step('initgroups', () => posix.initgroups(name, gid));
   step('setregid', () => posix.setregid(gid, gid));
@@ -72,7 +80,7 @@ export const dropPrivileges = (user: User, kept: number | null = null): void => 
     const ids = (name: string): string[] => field(status, name).split('\t');
     const whole = ids('Uid').every((id) => id === `${uid}`) && ids('Gid').every((id) => id === `${gid}`);
     const allowed = keeps && thread === first ? maskOf(kept) : 0n;
-    const bare = ['CapPrm', 'CapEff'].every((set) => capabilities(status, set) === allowed);
+    const bare = ['CapPrm', 'CapEff'].every((set) => capabilitiesIn(status, set) === allowed);
     if (!whole || (uid !== 0 && !bare)) throw fail(`thread ${thread} kept its privileges`);
   }
   if (uid !== 0 && canBecomeRoot()) throw fail('root can be had back');
@@ -83,9 +91,10 @@ const readStatus = (process: string): string => readFileSync(`/proc/${process}/s
 const field = (status: string, name: string): string => status.match(new RegExp(`^${name}:\\t(.*)$`, 'm'))?.[1] ?? '';
 
 /** A set of capabilities as a bit mask; proc(5) writes it in hexadecimal. */
-const capabilities = (status: string, set: string): bigint => BigInt(`0x${field(status, set)}`);
+const capabilitiesIn = (status: string, set: string): bigint => BigInt(`0x${field(status, set)}`);
 
-const maskOf = (capability: number): bigint => 1n << BigInt(capability);
+const maskOf = (capabilities: readonly number[]): bigint =>
+  capabilities.reduce((mask, capability) => mask | (1n << BigInt(capability)), 0n);
 
 const canBecomeRoot = (): boolean => {
   try {

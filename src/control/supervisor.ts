@@ -13,7 +13,7 @@ import { adoptListeners, type Listening, openListeners } from './listen.js';
 import { type Log, openLog } from './log.js';
 import { NameCache } from './name-cache.js';
 import { removePidFile, writePidFile } from './pid-file.js';
-import { capabilityFor, dropPrivileges, findUser } from './privileges.js';
+import { capabilitiesFor, dropPrivileges, findUser } from './privileges.js';
 import { startProbes } from './probes.js';
 import { handleSignals } from './signals.js';
 import { StatusReports } from './status-reports.js';
@@ -32,7 +32,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   const budget = shareDescriptors(raiseDescriptorLimit(), workerCount);
   const user = plan.user === null ? null : findUser(plan.user);
   const wrappers = plan.services.some(({ tcpWrappers }) => tcpWrappers !== null) ? new TcpWrappers() : null;
-  const capability = capabilityFor(plan);
+  const capabilities = capabilitiesFor(plan);
   const hosts = await Hosts.resolve(plan, log);
   const listening =
     inherited.length > 0 ? adoptListeners(plan, inherited, workerCount) : await openListeners(plan, workerCount);
@@ -42,7 +42,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
     if (plan.pidFile !== null) writePidFile(plan.pidFile);
     // Before the first worker: capabilities belong to a thread and are inherited when it starts.
     try {
-      if (user !== null) dropPrivileges(user, capability);
+      if (user !== null) dropPrivileges(user, capabilities);
     } catch (error) {
       if (plan.pidFile !== null) removePidFile(plan.pidFile);
       throw error;

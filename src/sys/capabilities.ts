@@ -2,6 +2,7 @@ import { must } from './errno.js';
 import * as libc from './libc.js';
 
 /** Numbers of linux/capability.h. */
+export const CAP_NET_BIND_SERVICE = 10;
 export const CAP_NET_ADMIN = 12;
 export const CAP_NET_RAW = 13;
 
@@ -18,14 +19,14 @@ export const keepOverSetuid = (keep: boolean): void => {
 };
 
 /**
- * Leaves the calling thread, and those that it starts, one capability, in effect, and takes all others from it for good
- * (capset(2)). Other threads stay as they are. `capability` is below 32.
+ * Leaves the calling thread, and those that it starts, these capabilities, in effect, and takes all others from it for
+ * good (capset(2)). Other threads stay as they are. They are all below 32.
  * @throws SystemError
  */
-export const retainOnly = (capability: number): void => {
-  const bit = 1 << capability;
+export const retainOnly = (capabilities: readonly number[]): void => {
+  const bits = capabilities.reduce((sum, capability) => sum | (1 << capability), 0);
   const header = new Uint32Array([VERSION, 0]);
   // Effective, permitted, inheritable.
-  const sets = new Uint32Array([bit, bit, 0, 0, 0, 0]);
+  const sets = new Uint32Array([bits, bits, 0, 0, 0, 0]);
   must(libc.capset(header, sets) === -1 ? -libc.errno() : 0, 'capset');
 };

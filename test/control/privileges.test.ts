@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { capabilityFor, findUser } from '../../src/control/privileges.js';
+import { capabilitiesFor, findUser } from '../../src/control/privileges.js';
 import { DEFAULT_SERVICE } from '../../src/plan.js';
 import { Child, moduleLines } from './children.js';
 import { planOf } from './plans.js';
@@ -71,7 +71,7 @@ describe('dropPrivileges', () => {
           return [thread, ['CapPrm', 'CapEff', 'CapInh', 'CapAmb'].map((name) =>
             Number('0x' + status.match(new RegExp('^' + name + ':\\\\t(.*)$', 'm'))[1])).join()];
         }));
-        dropPrivileges(findUser('nobody'), 13);
+        dropPrivileges(findUser('nobody'), [13]);
         const before = sets();
         const worker = new Worker('setInterval(() => {}, 1000)', { eval: true });
         await once(worker, 'online');
@@ -115,27 +115,33 @@ describe('dropPrivileges', () => {
   });
 });
 
-describe('capabilityFor', () => {
+describe('capabilitiesFor', () => {
   const transparency = {
     ...planOf('-d -s 1 -t'),
     services: [{ ...DEFAULT_SERVICE, name: '', listen: [], spoof: true }],
   };
 
   test('is none for services that need none', () => {
-    assert.equal(capabilityFor(planOf('-d -s 1 -t')), null);
+    assert.deepEqual(capabilitiesFor(planOf('-d -s 1 -t')), []);
   });
 
   test('is CAP_NET_RAW for root, who has both', asRoot, () => {
-    assert.equal(capabilityFor(transparency), 13);
+    assert.deepEqual(capabilitiesFor(transparency), [13]);
+  });
+
+  test('is CAP_NET_BIND_SERVICE too for datagrams, which may be answered from a port below 1024', asRoot, () => {
+    const [service] = transparency.services;
+    const udp = { ...DEFAULT_SERVICE, ...service, spoof: false, protocol: 'udp', intercept: 'tproxy' } as const;
+    assert.deepEqual(capabilitiesFor({ ...transparency, services: [{ ...udp, name: '', listen: [] }] }), [13, 10]);
   });
 
   test('is a failure that names what is missing, for a user without', asRoot, async (t) => {
     const child = new Child(
       t,
       moduleLines(`
-        import { capabilityFor } from './control/privileges.js';
+        import { capabilitiesFor } from './control/privileges.js';
         const plan = ${JSON.stringify(transparency)};
-        try { capabilityFor(plan); } catch (error) { console.log(error.exitCode, error.message); }
+        try { capabilitiesFor(plan); } catch (error) { console.log(error.exitCode, error.message); }
       `),
       { uid: 65_534 },
     );
