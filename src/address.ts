@@ -19,20 +19,29 @@ export interface SocketAddress {
   readonly port: number;
 }
 
+/** A socket of unix(7): an absolute path of the file system, or with `@` in front a name of the abstract kind. */
+export interface UnixAddress {
+  readonly path: string;
+}
+
+export const isUnix = (where: object): where is UnixAddress => 'path' in where;
+
 /** A socket address whose role the compiler checks: an upstream address cannot be handed where a client's is meant. */
 type AddressOf<R extends Role> = SocketAddress & { readonly [role]?: R };
 export type ClientAddress = AddressOf<'client'>;
 export type ListenAddress = AddressOf<'listen'>;
-export type UpstreamAddress = AddressOf<'upstream'>;
+export type UpstreamAddress = AddressOf<'upstream'> | UnixAddress;
 export type OriginalDestination = AddressOf<'original'>;
 
-export const sameAddress = (a: SocketAddress, b: SocketAddress): boolean => a.port === b.port && a.ip === b.ip;
+export const sameAddress = (a: SocketAddress | UnixAddress, b: SocketAddress | UnixAddress): boolean =>
+  isUnix(a) ? isUnix(b) && a.path === b.path : !isUnix(b) && a.port === b.port && a.ip === b.ip;
 
 /** The host part of an authority (RFC 3986 section 3.2.2): IPv6 in brackets, anything else as it is. */
 export const bracketed = (host: string): string => (host.includes(':') ? `[${host}]` : host);
 
-/** `192.0.2.1:80` or `[2001:db8::1]:80`. */
-export const formatAddress = (address: SocketAddress): string => `${bracketed(address.ip)}:${address.port}`;
+/** `192.0.2.1:80`, `[2001:db8::1]:80`, `unix:/run/app.sock` or `unix:@app`. */
+export const formatAddress = (address: SocketAddress | UnixAddress): string =>
+  isUnix(address) ? `unix:${address.path}` : `${bracketed(address.ip)}:${address.port}`;
 
 /** The far end of a connection, by name or by address. */
 export interface End {
@@ -40,8 +49,9 @@ export interface End {
   readonly port: number;
 }
 
-/** `www.example.org:443`, `[2001:db8::1]:80`. */
-export const formatEnd = ({ host, port }: End): string => `${bracketed(host)}:${port}`;
+/** `www.example.org:443`, `[2001:db8::1]:80`, `unix:/run/app.sock` or `unix:@app`. */
+export const formatEnd = (end: End | UnixAddress): string =>
+  isUnix(end) ? formatAddress(end) : `${bracketed(end.host)}:${end.port}`;
 
 /** A network: every address whose first `prefix` bits are those of `ip`. */
 export interface Cidr {

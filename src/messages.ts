@@ -6,7 +6,7 @@ export interface ListenerHandle {
   /** Index into Plan.services. */
   readonly service: number;
   readonly fd: number;
-  /** What the plan has for its address; null: the socket's own is its name. */
+  /** What the plan has for its address, or the path of a unix socket; null: the socket's own address is its name. */
   readonly host: string | null;
 }
 

@@ -1,4 +1,6 @@
-import type { Cidr } from './address.js';
+import { type Cidr, isUnix, type UnixAddress } from './address.js';
+
+export { isUnix, type UnixAddress } from './address.js';
 
 /** The daemon's log levels, most urgent first. */
 export const LOG_LEVELS = ['error', 'warn', 'notice', 'info', 'debug'] as const;
@@ -27,13 +29,6 @@ export interface Limits {
   /** Of a udp service: flows at once; the one that was silent longest makes room. */
   readonly flows: number;
 }
-
-/** A socket of unix(7): a path of the file system, or with `@` in front a name of the abstract kind. */
-export interface UnixAddress {
-  readonly path: string;
-}
-
-export const isUnix = (where: object): where is UnixAddress => 'path' in where;
 
 /** Where a service listens. */
 export type Listen =

@@ -8,6 +8,8 @@ describe('addresses', () => {
   test('are written with IPv6 in brackets', () => {
     assert.equal(formatAddress({ ip: '192.0.2.1', port: 80 }), '192.0.2.1:80');
     assert.equal(formatAddress({ ip: '2001:db8::1', port: 443 }), '[2001:db8::1]:443');
+    assert.equal(formatAddress({ path: '/run/app.sock' }), 'unix:/run/app.sock');
+    assert.equal(formatAddress({ path: '@app' }), 'unix:@app');
     assert.equal(bracketed('example.com'), 'example.com');
     assert.equal(bracketed('::1'), '[::1]');
   });
@@ -16,6 +18,10 @@ describe('addresses', () => {
     assert.ok(sameAddress({ ip: '::1', port: 80 }, { ip: '::1', port: 80 }));
     assert.ok(!sameAddress({ ip: '::1', port: 80 }, { ip: '::1', port: 81 }));
     assert.ok(!sameAddress({ ip: '::1', port: 80 }, { ip: '::2', port: 80 }));
+    assert.ok(sameAddress({ path: '/a' }, { path: '/a' }));
+    assert.ok(!sameAddress({ path: '/a' }, { path: '@a' }));
+    assert.ok(!sameAddress({ path: '/a' }, { ip: '::1', port: 80 }));
+    assert.ok(!sameAddress({ ip: '::1', port: 80 }, { path: '/a' }));
   });
 
   test('are told from names', () => {

@@ -14,13 +14,15 @@ requests translated for it, TLS by CONNECT; other protocols go past it.
 With -t, relays TCP bytes as they are. Ports are numbers or service names.
 
 Where connections come from
-  -s, --server PORT     listen on PORT; repeatable. Without -s: serve the socket
-                        on standard input (inetd, tcpserver, systemd), or relay
-                        standard input and output with -t HOST PORT
+  -s, --server PORT     listen on PORT, or on unix:/PATH or unix:@NAME;
+                        repeatable. Without -s: serve the socket on standard
+                        input (inetd, tcpserver, systemd), or relay standard
+                        input and output with -t HOST PORT
   -b, --bind ADDR       listen on this address or name only
                         (default: every address, IPv4 and IPv6)
   -a, --allow ACL       serve only these clients; repeatable. An address or a
                         network, as 192.168.1.0/24, 10.1/16 or 2001:db8::/32
+  --socket-mode MODE    permissions of unix:/PATH, as 660
   --intercept HOW       how the firewall sends them here: redirect (the default)
                         or tproxy
   --tcp-wrappers        serve only whom hosts.allow and hosts.deny admit
@@ -28,8 +30,8 @@ Where connections come from
                         connection for so long (default: 60)
 
 Where they go
-  -t, --transparent     relay bytes to HOST PORT, or without them to the
-                        original destination
+  -t, --transparent     relay bytes to HOST PORT, unix:/PATH or unix:@NAME, or
+                        without them to the original destination
   -p, --proxy-only      never connect past the proxy. Without it, the original
                         destination takes over when no proxy can be reached
   --tls PASSAGE         TLS: connect (the default: through the proxy, by the

@@ -1,7 +1,7 @@
-import type { Service } from '../plan.js';
+import { isUnix, type Service } from '../plan.js';
 import { type Arguments, type Option, optionName } from './command-line.js';
 import { OF_SERVICE, refuseContradictions as refuseInService } from './service.js';
-import { refuseIn, SHARED } from './shared.js';
+import { type Refuse, refuseIn, SHARED } from './shared.js';
 import { quoted, UsageError } from './usage-error.js';
 
 /** The options of transproxy 1.6 under its letters, and ours beside them under long names. */
@@ -11,6 +11,7 @@ export const OPTIONS = {
   server: { long: 'server', short: 's', takes: 'many' },
   bind: { long: 'bind', short: 'b', takes: 'one' },
   allow: { long: 'allow', short: 'a', takes: 'many' },
+  socketMode: { long: 'socket-mode', takes: 'one' },
   confFile: { long: 'conf-file', short: 'c', takes: 'one' },
   exitIdle: { long: 'exit-idle', takes: 'one' },
   transparent: { long: 'transparent', short: 't', takes: 'switch' },
@@ -33,8 +34,24 @@ export const refuseContradictions = (args: Arguments, service: Service): void =>
   if (service.listen.length === 0) refuse(OPTIONS.bind, `needs ${optionName(OPTIONS.server)}`);
   else refuse(OPTIONS.exitIdle, `is for sockets of inetd or systemd, not for ${optionName(OPTIONS.server)}`);
 
+  refuseInListening(service, refuse);
   const relay = optionName(OPTIONS.transparent);
   refuseInService(args, OPTIONS, service, { relay, target: 'HOST PORT' });
+};
+
+const refuseInListening = ({ mode, listen, targets }: Service, refuse: Refuse): void => {
+  const server = optionName(OPTIONS.server);
+  if (!listen.some((at) => isUnix(at) && at.path.startsWith('/'))) {
+    refuse(OPTIONS.socketMode, `needs ${server} unix:/PATH`);
+  }
+  if (listen.some(isUnix) && mode === 'relay' && targets.length === 0) {
+    refuse(OPTIONS.transparent, 'needs HOST PORT: connections to a unix socket have no original destination');
+  }
+  if (listen.length > 0 && listen.every(isUnix)) {
+    for (const option of [OPTIONS.bind, OPTIONS.allow]) {
+      refuse(option, `needs ${server} PORT: no address comes with a unix socket`);
+    }
+  }
 };
 
 /** What may stand beside a file, which says all the rest. */

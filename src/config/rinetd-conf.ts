@@ -126,7 +126,7 @@ const warnOfAccess = (lines: readonly OfKind<'access'>[], problems: Problems): v
 
 /** What a rule binds, as it binds it and as messages name it. */
 const bindings = (listen: Listen, protocol: Service['protocol']): string[] => {
-  if (isUnix(listen)) return [`unix:${listen.path}`];
+  if (isUnix(listen)) return [formatEnd(listen)];
   const { host, port } = listen;
   return (host === null ? ['::', '0.0.0.0'] : [host]).map((ip) => `${formatEnd({ host: ip, port })}/${protocol}`);
 };

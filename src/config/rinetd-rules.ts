@@ -24,13 +24,12 @@ import type { End, Statement, Word } from './rinetd-lines.js';
 import { Properties, WORDS } from './rinetd-words.js';
 import { readServing, readUpstreams, refuseContradictions } from './service.js';
 import { labels } from './service-name.js';
+import { readUnix } from './unix.js';
 import { quoted, UsageError } from './usage-error.js';
 import { parseInteger, parseName, parseOneOf, parseSeconds, parseTimeout } from './values.js';
 
 /** rinetd's own. */
 const UDP_IDLE = 72_000;
-/** The path of a sockaddr_un has 108 bytes, a zero at its end or, for the abstract kind, in front (unix(7)). */
-const MOST_PATH_BYTES = 107;
 const MOST_MODE = 0o7777;
 const MOST_BACKLOG = 65_535;
 const MOST_FLOWS = 1_000_000;
@@ -124,20 +123,11 @@ const readProtocol = ({ bind, connect }: Rule, at: Located['at'], problems: Prob
 
 const ORIGINAL = '*';
 
-/** `unix:/PATH` or `unix:@NAME`; null for what begins with no `unix:`. */
-const readUnix = (text: string): UnixAddress | null => {
-  if (!text.startsWith('unix:')) return null;
-  const path = text.slice('unix:'.length);
-  if (!/^[/@]./s.test(path)) throw new UsageError(`${quoted(text)} is neither unix:/PATH nor unix:@NAME`);
-  if (Buffer.byteLength(path) <= MOST_PATH_BYTES) return { path };
-  throw new UsageError(`${quoted(text)} has more than ${MOST_PATH_BYTES} bytes behind unix:`);
-};
-
 /** rinetd's short word for every address of IPv4. */
 const readHost = (what: string, text: string): string => (text === '0' ? '0.0.0.0' : parseHost(what, text));
 
 const readListen = (text: string, port: number): Listen => {
-  const unix = readUnix(text);
+  const unix = readUnix('BINDADDRESS', text);
   if (unix !== null) return { ...unix, mode: null };
   const host = readHost('BINDADDRESS', text);
   // rinetd leaves IPV6_V6ONLY as Linux has it, off: the socket takes IPv4 too (ipv6(7)).
@@ -146,7 +136,7 @@ const readListen = (text: string, port: number): Listen => {
 
 const readFar = (text: string, port: number): HostPort | UnixAddress | typeof ORIGINAL => {
   if (text === ORIGINAL) return ORIGINAL;
-  return readUnix(text) ?? { host: readHost('CONNECTADDRESS', text), port };
+  return readUnix('CONNECTADDRESS', text) ?? { host: readHost('CONNECTADDRESS', text), port };
 };
 
 interface Ends {
@@ -209,21 +199,19 @@ const readAffinity = (args: Arguments): Affinity | null => {
   return ttl === undefined ? null : { ttl, entries: entries ?? CLIENTS };
 };
 
-/** Permissions as chmod(1) takes them. */
+/** Permissions as chmod(1) takes them. Those beyond 0777 mean nothing to a socket. */
 const parseMode = (what: string, text: string): number => {
   const mode = /^0[0-7]*$/.test(text) ? Number.parseInt(text, 8) : Number.NaN;
-  if (mode <= MOST_MODE) return mode;
+  if (mode <= MOST_MODE) return mode & 0o777;
   throw new UsageError(`${what}: ${quoted(text)} is not an octal number from 0 to 07777, with a 0 in front`);
 };
 
 const withMode = (listen: Listen, mode: number | null): Listen => (isUnix(listen) ? { ...listen, mode } : listen);
 
-const endName = (end: HostPort | UnixAddress): string => (isUnix(end) ? `unix:${end.path}` : formatEnd(end));
-
 const nameOf = ({ listen, protocol, mode, to }: Ends, upstreams: readonly Upstream[]): string => {
-  const from = `${endName(isUnix(listen) ? listen : { ...listen, host: listen.host ?? '::' })}${protocol === 'udp' ? '/udp' : ''}`;
+  const from = `${formatEnd(isUnix(listen) ? listen : { ...listen, host: listen.host ?? '::' })}${protocol === 'udp' ? '/udp' : ''}`;
   if (mode === 'http') return `${from} to ${labels(upstreams)}`;
-  const target = to === null ? 'original destination' : endName(to);
+  const target = to === null ? 'original destination' : formatEnd(to);
   return `${from} to ${target}${upstreams.length > 0 ? ` through ${labels(upstreams)}` : ''}`;
 };
 
@@ -247,12 +235,8 @@ const OF_UDP: readonly Option[] = [
 /** rinetd and its kin take these for both protocols. */
 const NOTHING_TO_UDP: readonly Option[] = [WORDS.keepalive, WORDS.connectTimeout, WORDS.backlog];
 
-/** Options that a client's or a target's IP address is needed for. */
-const OF_ADDRESSED_CLIENTS: readonly Option[] = [WORDS.spoof, WORDS.tcpWrappers, WORDS.intercept, WORDS.trust];
-const OF_ADDRESSED_TARGETS: readonly Option[] = [WORDS.source, WORDS.spoof, WORDS.upstream, WORDS.ftp];
-
 /** Tells of what is no matter of such ends. */
-const refuseMisplaced = (properties: Properties, { protocol, listen, to }: Ends): void => {
+const refuseMisplaced = (properties: Properties, { protocol, listen }: Ends): void => {
   if (protocol === 'udp') {
     properties.warn(NOTHING_TO_UDP, 'has no effect on udp');
     properties.refuse((option) => !OF_UDP.includes(option) && !NOTHING_TO_UDP.includes(option), 'is for tcp');
@@ -265,12 +249,6 @@ const refuseMisplaced = (properties: Properties, { protocol, listen, to }: Ends)
   }
   if (!isUnix(listen) || listen.path.startsWith('@')) {
     properties.refuse((option) => option === WORDS.socketMode, 'with a number is for unix:/PATH as BINDADDRESS');
-  }
-  if (isUnix(listen)) {
-    properties.refuse((option) => OF_ADDRESSED_CLIENTS.includes(option), 'is for clients that have an address');
-  }
-  if (to !== null && isUnix(to)) {
-    properties.refuse((option) => OF_ADDRESSED_TARGETS.includes(option), 'is for a CONNECTADDRESS that is no unix:');
   }
 };
 

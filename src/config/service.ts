@@ -3,6 +3,7 @@ import {
   DEFAULT_LIMITS,
   DEFAULT_SERVICE,
   type HttpSettings,
+  isUnix,
   type Limits,
   PASSAGES,
   type Service,
@@ -147,6 +148,16 @@ const OF_HTTP = [
   'headBytes',
 ] as const satisfies readonly (keyof ServiceOptions)[];
 
+/** Options that ask who the client is, or what it meant to reach, by its address. */
+const OF_ADDRESSED_CLIENTS = [
+  'intercept',
+  'trust',
+  'spoof',
+  'ftp',
+] as const satisfies readonly (keyof ServiceOptions)[];
+/** And those that ask for the target's. */
+const OF_ADDRESSED_TARGETS = ['source', 'spoof', 'ftp'] as const satisfies readonly (keyof ServiceOptions)[];
+
 /** What makes nothing but a relay of a service in a dialect, and what gives it a target. */
 interface Wording {
   readonly relay: string;
@@ -161,9 +172,20 @@ export const refuseContradictions = (
   wording: Wording,
 ): void => {
   const refuse = refuseIn(args);
+  refuseWithUnix(options, service, refuse);
   if (service.mode === 'http') refuseInHttp(options, service, refuse, wording);
   else refuseInRelay(options, service, refuse, wording);
   refuseInRelaying(args, options, service);
+};
+
+const refuseWithUnix = (options: ServiceOptions, { listen, targets }: Service, refuse: Refuse): void => {
+  if (listen.length > 0 && listen.every(isUnix)) {
+    for (const name of OF_ADDRESSED_CLIENTS)
+      refuse(options[name], 'is for clients with an address, not for those of unix:');
+  }
+  if (!targets.some(({ to }) => isUnix(to))) return;
+  for (const name of OF_ADDRESSED_TARGETS) refuse(options[name], 'is for targets with an address, not for unix:');
+  refuse(options.upstream, 'can not go to unix:, which is a socket of this host');
 };
 
 const refuseInHttp = (

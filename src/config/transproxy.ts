@@ -1,14 +1,17 @@
 import { resolve } from 'node:path';
+import { formatAddress } from '../address.js';
 import {
   DEFAULT_LIMITS,
   DEFAULT_PLAN,
   type HostPort,
+  isUnix,
   type Listen,
   LOG_LEVELS,
   type LogLevel,
   type Plan,
   type Service,
   targetTo,
+  type UnixAddress,
   type Upstream,
 } from '../plan.js';
 import { parseAcl } from './acl.js';
@@ -29,6 +32,7 @@ import { parsePort } from './ports.js';
 import { readServing, readUpstreams } from './service.js';
 import { labels, relayName } from './service-name.js';
 import { readGivenProcess, readProcess } from './shared.js';
+import { parseMode, readUnix } from './unix.js';
 import { quoted, UsageError } from './usage-error.js';
 import { parseOneOf, parseSeconds } from './values.js';
 import { version } from './version.js';
@@ -102,9 +106,12 @@ const readProxy = ([host, port, extra]: readonly string[]): Upstream | null => {
   };
 };
 
-const readTarget = ([host, port, extra]: readonly string[]): HostPort | null => {
+const readTarget = ([host, port, extra]: readonly string[]): HostPort | UnixAddress | null => {
   if (host === undefined) return null;
   const option = optionName(OPTIONS.transparent);
+  const unix = readUnix(`${option}: HOST`, host);
+  if (unix !== null && port === undefined) return unix;
+  if (unix !== null) throw new UsageError(`too many arguments: ${quoted(port as string)} behind ${option} ${host}`);
   if (port === undefined) throw new UsageError(`${option}: PORT is missing behind HOST ${quoted(host)}`);
   if (extra !== undefined) throw new UsageError(`too many arguments: ${quoted(extra)} behind ${option} HOST PORT`);
   return { host: parseHost(`${option}: HOST`, host), port: parsePort(`${option}: PORT`, port) };
@@ -121,8 +128,10 @@ const refuseWithoutHttpProxy = (upstreams: readonly Upstream[]): void => {
 
 const readListen = (args: Arguments): Listen[] => {
   const host = only(args, OPTIONS.bind, parseHost) ?? null;
-  const ports = all(args, OPTIONS.server, parsePort);
-  const twice = ports.find((port, i) => ports.indexOf(port) < i);
-  if (twice !== undefined) throw new UsageError(`${optionName(OPTIONS.server)}: port ${twice} is given twice`);
-  return ports.map((port) => ({ host, port }));
+  const mode = only(args, OPTIONS.socketMode, parseMode) ?? null;
+  const places = all(args, OPTIONS.server, (what, text) => readUnix(what, text) ?? { port: parsePort(what, text) });
+  const names = places.map((place) => (isUnix(place) ? formatAddress(place) : `port ${place.port}`));
+  const twice = names.find((name, i) => names.indexOf(name) < i);
+  if (twice !== undefined) throw new UsageError(`${optionName(OPTIONS.server)}: ${twice} is given twice`);
+  return places.map((place) => (isUnix(place) ? { ...place, mode } : { host, port: place.port }));
 };

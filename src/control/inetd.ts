@@ -8,7 +8,7 @@ import { Site, type Thread } from '../data/site.js';
 import { EX, Failure } from '../failure.js';
 import { isPlainRelay, LOG_LEVELS, type LogLevel, needsTransparency, type Plan, type Service } from '../plan.js';
 import { adoptFd } from '../sys/process.js';
-import { peerAddress } from '../sys/socket.js';
+import { localUnixAddress, peerAddress } from '../sys/socket.js';
 import { logDestination, putNothingAt } from './inherited.js';
 import type { Log } from './log.js';
 import { resolveService } from './resolve.js';
@@ -116,7 +116,8 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
   // Names may have taken a while, which is no part of the time for connects.
   loop.now = performance.now();
   const client = peerAddress(fd);
-  admit(site, fd, client);
+  const unix = client === null ? localUnixAddress(fd) : null;
+  admit(site, fd, client, unix === null ? null : { host: unix.path, port: null });
   const [id] = asked;
   if (asking !== null && id !== undefined) {
     const refusal = await asking.wrappers.refusal(service.tcpWrappers as string, client?.ip ?? null);

@@ -1,4 +1,4 @@
-import { formatAddress, type ListenAddress } from '../address.js';
+import { formatAddress, type ListenAddress, type UnixAddress } from '../address.js';
 import { EX, Failure } from '../failure.js';
 import type { ListenerHandle } from '../messages.js';
 import { isUnix, type Plan, type Service, unfitForUdp } from '../plan.js';
@@ -9,12 +9,15 @@ import {
   inheritedKind,
   isTransparent,
   localAddress,
+  localUnixAddress,
   prepareListener,
   setTransparent,
   startListening,
 } from '../sys/socket.js';
 import { boundUdpSocket, growReceiveBuffer, shareAddress } from '../sys/udp-socket.js';
 import { resolveHost } from './resolve.js';
+import { refuseUnixLoops } from './unix-loops.js';
+import { openUnixListener, type SocketFile } from './unix-socket.js';
 
 /** What the workers listen on. */
 export interface Listening {
@@ -22,37 +25,52 @@ export interface Listening {
   readonly handles: readonly (readonly ListenerHandle[])[];
   /** For the log: where a client finds us. */
   readonly names: readonly string[];
+  /** To be removed at the end. */
+  readonly files: readonly SocketFile[];
 }
 
 /**
  * Binds every address of every service, with one socket for each worker (SO_REUSEPORT), so that workers do not contend
- * for one queue.
+ * for one queue. A unix address has one socket, which they share.
  * @throws Failure with the address and the errno
  */
 export const openListeners = async (plan: Plan, workers: number): Promise<Listening> => {
   const handles: ListenerHandle[][] = Array.from({ length: workers }, () => []);
   const names: string[] = [];
-  for (const [service, settings] of plan.services.entries()) {
-    checkProtocol(settings);
-    for (const at of settings.listen) {
-      if (isUnix(at)) continue;
-      const { host, port } = at;
-      for (const ip of host === null ? ['::', '0.0.0.0'] : await resolveHost(host)) {
-        const address: ListenAddress = { ip, port };
-        try {
-          const open = settings.protocol === 'udp' ? openUdp : openShared;
-          const fds = open(address, workers, settings.intercept === 'tproxy');
-          for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd, host });
-          names.push(nameOf(address, settings));
-        } catch (error) {
-          // A kernel without IPv6 still has every IPv4 address.
-          if (host === null && ip === '::' && isWithoutIPv6(error)) continue;
-          throw asFailure(error);
+  const files: SocketFile[] = [];
+  refuseUnixLoops(plan);
+  try {
+    for (const [service, settings] of plan.services.entries()) {
+      checkProtocol(settings);
+      for (const at of settings.listen) {
+        if (isUnix(at)) {
+          const { fd, file } = openUnixListener(at, at.mode, settings.backlog ?? undefined);
+          if (file !== null) files.push(file);
+          for (const ofWorker of handles) ofWorker.push({ service, fd, host: at.path });
+          names.push(formatAddress(at));
+          continue;
+        }
+        const { host, port } = at;
+        for (const ip of host === null ? ['::', '0.0.0.0'] : await resolveHost(host)) {
+          const address: ListenAddress = { ip, port };
+          try {
+            const open = settings.protocol === 'udp' ? openUdp : openShared;
+            const fds = open(address, workers, settings.intercept === 'tproxy');
+            for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd, host });
+            names.push(nameOf(address, settings));
+          } catch (error) {
+            // A kernel without IPv6 still has every IPv4 address.
+            if (host === null && ip === '::' && isWithoutIPv6(error)) continue;
+            throw asFailure(error);
+          }
         }
       }
     }
+  } catch (error) {
+    for (const file of files) file.remove();
+    throw error;
   }
-  return { handles, names };
+  return { handles, names, files };
 };
 
 /**
@@ -74,16 +92,16 @@ export const adoptListeners = (plan: Plan, fds: readonly number[], workers: numb
     else prepareListener(fd);
     if (service.intercept === 'tproxy') makeTransparent(fd);
   }
-  const shared = fds.map((fd) => ({ service: 0, fd, host: null }));
+  const shared = fds.map((fd) => ({ service: 0, fd, host: localUnixAddress(fd)?.path ?? null }));
   const names = fds.map((fd) => {
-    const address = localAddress(fd);
+    const address = localAddress(fd) ?? localUnixAddress(fd);
     return address === null ? `fd ${fd}` : nameOf(address, service);
   });
   const isAlone = (worker: number): boolean => service.protocol === 'udp' && worker > 0;
-  return { handles: Array.from({ length: workers }, (_, worker) => (isAlone(worker) ? [] : shared)), names };
+  return { handles: Array.from({ length: workers }, (_, worker) => (isAlone(worker) ? [] : shared)), names, files: [] };
 };
 
-const nameOf = (address: ListenAddress, { protocol }: Service): string =>
+const nameOf = (address: ListenAddress | UnixAddress, { protocol }: Service): string =>
   protocol === 'udp' ? `${formatAddress(address)} (udp)` : formatAddress(address);
 
 const checkProtocol = (service: Service): void => {

@@ -1,6 +1,8 @@
 import { connect } from 'node:net';
-import { formatAddress, formatEnd, sameAddress, type UpstreamAddress } from '../address.js';
-import { isUnix, type Plan, type Service, type Target } from '../plan.js';
+import { formatAddress, formatEnd, isUnix, sameAddress, type UpstreamAddress } from '../address.js';
+import type { Plan, Service, Target } from '../plan.js';
+import { errnoName } from '../sys/errno.js';
+import { knock } from '../sys/socket.js';
 import type { Log } from './log.js';
 
 /** What probes need to know, and who they tell. `host`: index into hostsOf(service). */
@@ -87,12 +89,18 @@ const nameOf = (service: Service, host: number): string => {
   const upstream = service.upstreams[host];
   if (upstream !== undefined) return `upstream ${upstream.scheme}://${formatEnd(upstream)}`;
   const { to } = service.targets[host - service.upstreams.length] as Target;
-  return `target ${isUnix(to) ? to.path : formatEnd(to)}`;
+  return `target ${formatEnd(to)}`;
 };
 
 /** Connects and hangs up: null, or what is wrong. `timeout` in milliseconds. */
 const tryAddress = (address: UpstreamAddress, source: string | null, timeout: number): Promise<string | null> =>
   new Promise((settle) => {
+    if (isUnix(address)) {
+      // Node would fill an abstract name up with NULs.
+      const outcome = knock(address);
+      settle(outcome === 0 ? null : `connect ${formatAddress(address)}: ${errnoName(-outcome)}`);
+      return;
+    }
     const from = source === null ? {} : { localAddress: source };
     const socket = connect({ host: address.ip, port: address.port, timeout, ...from });
     const end = (failure: string | null): void => {

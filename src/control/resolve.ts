@@ -45,7 +45,7 @@ export const resolveService = async (service: Service): Promise<Resolved> => {
   const addresses = await Promise.all(
     hostsOf(service).map(async (host) => {
       try {
-        return isUnix(host) ? [] : await resolveHostPort(host);
+        return isUnix(host) ? [host] : await resolveHostPort(host);
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
         problems.push(error);

@@ -19,6 +19,7 @@ import { startProbes } from './probes.js';
 import { handleSignals } from './signals.js';
 import { StatusReports } from './status-reports.js';
 import { TcpWrappers } from './tcp-wrappers.js';
+import type { SocketFile } from './unix-socket.js';
 import { checkWorkersLoadable, Workers } from './workers.js';
 
 /**
@@ -36,16 +37,22 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   const hosts = await Hosts.resolve(plan, log);
   const listening =
     inherited.length > 0 ? adoptListeners(plan, inherited, workerCount) : await openListeners(plan, workerCount);
-  const accessLog = plan.accessLog === null ? null : new AccessLog(plan.accessLog.path, user);
-  if (plan.pidFile !== null) writePidFile(plan.pidFile);
-  // Before the first worker: capabilities belong to a thread and are inherited when it starts.
+  let accessLog: AccessLog | null;
   try {
-    if (user !== null) dropPrivileges(user, capabilities);
+    accessLog = plan.accessLog === null ? null : new AccessLog(plan.accessLog.path, user);
+    if (plan.pidFile !== null) writePidFile(plan.pidFile);
+    // Before the first worker: capabilities belong to a thread and are inherited when it starts.
+    try {
+      if (user !== null) dropPrivileges(user, capabilities);
+    } catch (error) {
+      if (plan.pidFile !== null) removePidFile(plan.pidFile);
+      throw error;
+    }
+    checkWorkersLoadable();
   } catch (error) {
-    if (plan.pidFile !== null) removePidFile(plan.pidFile);
+    for (const file of listening.files) file.remove();
     throw error;
   }
-  checkWorkersLoadable();
 
   const counters = new Counters(workerCount);
   const server = new Server(plan, log, accessLog, counters, hosts, wrappers);
@@ -71,6 +78,7 @@ class Server {
   readonly #hosts: Hosts;
   readonly #names = new NameCache();
   readonly #wrappers: TcpWrappers | null;
+  #files: readonly SocketFile[] = [];
   /** Clients that TCP wrappers are being asked about. */
   #undecided = 0;
   #end: (code: number) => void = () => {};
@@ -106,7 +114,8 @@ class Server {
     });
   }
 
-  async startWorkers({ handles }: Listening, budget: Budget): Promise<void> {
+  async startWorkers({ handles, files }: Listening, budget: Budget): Promise<void> {
+    this.#files = files;
     const ownSockets = allocateOwnSockets();
     const counters = this.#plan.services.map((_, id) => this.#counters.add(id));
     const affinities = this.#plan.services.map(({ affinity }) =>
@@ -237,6 +246,11 @@ class Server {
     if (this.#ending) return;
     this.#ending = true;
     this.#reports.end();
+    // While the sockets are open still: nobody else takes a file of ours for one that was left behind.
+    for (const file of this.#files) {
+      const problem = file.remove();
+      if (problem !== null) this.#log.write('warn', problem);
+    }
     await this.#workers.stop();
     if (this.#plan.pidFile !== null) removePidFile(this.#plan.pidFile);
     this.#end(code);

@@ -75,7 +75,7 @@ const zone = (date: Date): string => {
 };
 
 /** A path may have anything in it, and a line has one character a byte: what would break it is written as in a URL. */
-const unixName = (path: string): string => `unix:${encodeURI(Buffer.from(path).toString())}`;
+export const unixName = (path: string): string => `unix:${encodeURI(Buffer.from(path).toString())}`;
 
 /** Host and port of where a connection came in, and of where it goes; rinetd's `?` and 0 for what is not known. */
 const entranceOf = ({ entrance }: Visit): readonly [string, number] =>

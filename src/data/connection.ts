@@ -3,11 +3,13 @@ import {
   type End,
   formatAddress,
   formatEnd,
+  isUnix,
   type OriginalDestination,
   type SocketAddress,
   sameAddress,
+  type UpstreamAddress,
 } from '../address.js';
-import { type HostPort, isUnix, type LogLevel, type Passage, type Service, type UnixAddress } from '../plan.js';
+import type { HostPort, LogLevel, Passage, Service, UnixAddress } from '../plan.js';
 import { SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
 import {
@@ -61,7 +63,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   readonly #opened: number;
   #lastActive: number;
   #upstream: Endpoint | null = null;
-  #upstreamAddress: SocketAddress | null = null;
+  #upstreamAddress: UpstreamAddress | null = null;
   #member: Member | null = null;
   #opening: Opening | null = null;
   /** The way goes, or tries to go, past all upstreams. */
@@ -97,7 +99,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     entrance: Entrance | null = null,
   ) {
     const { loop, service, thread, counters } = site;
-    this.#client = new Endpoint(loop, fd, this, true);
+    // Of all clients only those of a unix socket have no address.
+    this.#client = new Endpoint(loop, fd, this, true, clientAddress === null);
     this.#entrance = entrance;
     this.#opened = loop.now;
     this.#lastActive = loop.now;
@@ -353,11 +356,11 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   }
 
   /** A client without an address, as on a socket of another family, has no use for data connections. */
-  #followFtp(upstream: Endpoint, address: SocketAddress): void {
+  #followFtp(upstream: Endpoint, address: UpstreamAddress): void {
     const { site, clientAddress } = this;
     const near = localAddress(this.#client.fd);
     const local = localAddress(upstream.fd);
-    if (clientAddress === null || near === null || local === null) return;
+    if (clientAddress === null || near === null || local === null || isUnix(address)) return;
     const source = this.#member?.host.source?.ip ?? null;
     const sides = { clientFd: this.#client.fd, client: clientAddress.ip, near: near.ip, local: local.ip, source };
     // What an upstream connects to, or ourselves.
@@ -424,7 +427,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   #leaveToOthers(upstream: Endpoint): boolean {
     const { site, toUpstream } = this;
     if (!site.shares || !this.#http?.isReusable || !toUpstream.drained) return false;
-    return this.#member?.spares.put(site.loop, upstream, this.#upstreamAddress as SocketAddress) ?? false;
+    return this.#member?.spares.put(site.loop, upstream, this.#upstreamAddress as UpstreamAddress) ?? false;
   }
 
   run(): void {
@@ -491,6 +494,15 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     // HTTP has no use for the client's direction then, and the client may be waiting for the end of ours.
     if (down === ENDED && http?.closing) {
       this.#beginLinger('the upstream has ended');
+      return;
+    }
+    // Nobody is there any more who could read an answer.
+    if (up === ENDED && this.#client.gone && !this.#toClientEnded && !http?.awaitsResponse) {
+      this.#finish('done');
+      return;
+    }
+    if (down === ENDED && this.#upstream?.gone && !this.#toUpstreamEnded) {
+      this.#beginLinger('done');
       return;
     }
     // Behind the end of a direction nothing is read any more that would tell of a reset.
@@ -606,7 +618,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   #ends(): string {
     const end = endOf(this.site.service, this.#originalEnd());
     const client = this.clientAddress === null ? '-' : formatAddress(this.clientAddress);
-    return `${client} to ${end === null ? '-' : isUnix(end) ? end.path : formatEnd(end)}`;
+    return `${client} to ${end === null ? '-' : formatEnd(end)}`;
   }
 
   #logConnected({ fd }: Endpoint): void {

@@ -1,16 +1,20 @@
-import type { SocketAddress } from '../address.js';
+import { isUnix, type UpstreamAddress } from '../address.js';
 import { E, SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
-import { connectTo, pendingError, tcpSocket } from '../sys/socket.js';
+import { connectTo, pendingError, tcpSocket, unixSocket } from '../sys/socket.js';
 import { Endpoint } from './endpoint.js';
 import type { Loop, Runnable } from './loop.js';
 import { connectError, explain, fits, misfit, type Source, takeSource } from './source.js';
 import type { Timed } from './timers.js';
 
+/** How long a unix socket is left alone whose queue is full, in ms: the first time, and at most. */
+const PAUSE = 1;
+const LONGEST_PAUSE = 100;
+
 /** Who waits for a connect. Exactly one of the two is called, once, never from within the constructor. */
 export interface Dialer {
   /** The endpoint is the dialer's from here on. */
-  onConnected(endpoint: Endpoint, address: SocketAddress): void;
+  onConnected(endpoint: Endpoint, address: UpstreamAddress): void;
   /** Every address has been tried; `error` is of the last one, `message` tells of all. */
   onUnreachable(error: SystemError, message: string): void;
 }
@@ -23,11 +27,15 @@ export class Dial implements Runnable, Timed {
   deadline = Number.POSITIVE_INFINITY;
   tick = Number.POSITIVE_INFINITY;
   readonly #loop: Loop;
-  readonly #addresses: readonly SocketAddress[];
+  readonly #addresses: readonly UpstreamAddress[];
   readonly #end: number;
   readonly #dialer: Dialer;
   readonly #source: Source | null;
   #next = 0;
+  /** When the address that is being tried must have taken the connect. */
+  #until = 0;
+  /** How long its queue was left to empty last; 0: it was not full yet. */
+  #pause = 0;
   #endpoint: Endpoint | null = null;
   #error: SystemError | null = null;
   #message = '';
@@ -38,7 +46,7 @@ export class Dial implements Runnable, Timed {
    */
   constructor(
     loop: Loop,
-    addresses: readonly SocketAddress[],
+    addresses: readonly UpstreamAddress[],
     timeout: number,
     dialer: Dialer,
     source: Source | null = null,
@@ -54,8 +62,8 @@ export class Dial implements Runnable, Timed {
   }
 
   /** The address that is being tried. */
-  get address(): SocketAddress {
-    return this.#addresses[Math.max(0, this.#next - 1)] as SocketAddress;
+  get address(): UpstreamAddress {
+    return this.#addresses[Math.max(0, this.#next - 1)] as UpstreamAddress;
   }
 
   /** Gives up; the dialer hears nothing more. */
@@ -86,6 +94,7 @@ export class Dial implements Runnable, Timed {
 
   onDeadline(): void {
     if (this.#endpoint !== null) this.#fail(E.TIMEDOUT);
+    else if (this.#pause > 0) this.#tryNext();
   }
 
   #fail(errno: number): void {
@@ -96,19 +105,23 @@ export class Dial implements Runnable, Timed {
   }
 
   #note(error: SystemError): void {
+    this.#pause = 0;
     this.#message += `${this.#error === null ? '' : '; '}${explain(error, this.#source)}`;
     this.#error = error;
   }
 
   #tryNext(): void {
     while (this.#next < this.#addresses.length) {
-      const address = this.#addresses[this.#next++] as SocketAddress;
-      const fd = tcpSocket(address.ip.includes(':'));
+      const address = this.#addresses[this.#next++] as UpstreamAddress;
+      const toUnix = isUnix(address);
+      // Between two tries of one address its time goes on.
+      if (this.#pause === 0) this.#until = this.#shareOf(this.#addresses.length - this.#next + 1);
+      const fd = toUnix ? unixSocket() : tcpSocket(address.ip.includes(':'));
       if (fd < 0) {
         this.#note(new SystemError('socket', -fd, address));
         continue;
       }
-      const failure = this.#source === null ? null : takeSource(fd, this.#source, address);
+      const failure = toUnix || this.#source === null ? null : takeSource(fd, this.#source, address);
       if (failure !== null) {
         closeFd(fd);
         this.#note(failure);
@@ -117,25 +130,44 @@ export class Dial implements Runnable, Timed {
       const outcome = connectTo(fd, address);
       if (outcome < 0 && outcome !== -E.INPROGRESS) {
         closeFd(fd);
+        if (toUnix && outcome === -E.AGAIN && this.#waitForRoom()) return;
         this.#note(connectError(-outcome, address, this.#source));
         continue;
       }
       try {
-        this.#endpoint = new Endpoint(this.#loop, fd, this, false);
-        if (this.#source?.unlisted !== true) this.#endpoint.connectsTo(address);
+        this.#endpoint = new Endpoint(this.#loop, fd, this, false, toUnix);
+        if (!toUnix && this.#source?.unlisted !== true) this.#endpoint.connectsTo(address);
       } catch (error) {
         closeFd(fd);
         if (!(error instanceof SystemError)) throw error;
         this.#note(error);
         continue;
       }
-      const left = this.#end - this.#loop.now;
-      this.deadline = this.#loop.now + left / (this.#addresses.length - this.#next + 1);
+      this.deadline = this.#until;
       this.#loop.timers.watch(this);
       return;
     }
     // Never from within the constructor: whoever made this dial does not hold it yet.
     this.#loop.again(this);
+  }
+
+  /** What each of `count` addresses may take of the time that is left. */
+  #shareOf(count: number): number {
+    return this.#loop.now + (this.#end - this.#loop.now) / count;
+  }
+
+  /**
+   * Tries the same address again in a moment: as many connections wait there as may, and nothing tells when there is room
+   * (EAGAIN, connect(2)). False: its time is over.
+   */
+  #waitForRoom(): boolean {
+    const { now, fine } = this.#loop;
+    if (now >= this.#until) return false;
+    this.#pause = Math.min(LONGEST_PAUSE, Math.max(PAUSE, 2 * this.#pause));
+    this.deadline = Math.min(this.#until, now + this.#pause);
+    this.#next--;
+    fine.watch(this);
+    return true;
   }
 
   #settle(): void {

@@ -16,8 +16,10 @@ export class Endpoint implements Watcher {
   ended = false;
   /** The peer has sent urgent data: a call stops short of it, with more bytes behind (tcp(7), MSG_OOB). */
   urgent = false;
-  /** EPOLLERR or EPOLLHUP was seen. */
+  /** The connection broke: EPOLLERR was seen, or with TCP EPOLLHUP. */
   failed = false;
+  /** The peer of a unix socket has closed it, or both have ended their directions; what it sent is there to be read. */
+  gone = false;
   closed = false;
   readonly #loop: Loop;
   /** Of a socket that connects: by what it is known among our own; a key of 0 for none. */
@@ -26,7 +28,7 @@ export class Endpoint implements Watcher {
 
   /**
    * Registers `fd` with the loop. `owner` runs after each event.
-   * `accepted`, or else connecting: it is not writable before it is connected.
+   * `accepted`, or else connecting: it is not writable before it is connected. `isUnix`: it is of family unix.
    * @throws SystemError
    */
   constructor(
@@ -34,6 +36,7 @@ export class Endpoint implements Watcher {
     readonly fd: number,
     public owner: Runnable,
     accepted: boolean,
+    readonly isUnix = false,
   ) {
     this.#loop = loop;
     this.writable = accepted;
@@ -45,6 +48,12 @@ export class Endpoint implements Watcher {
     if (bits & EPOLLPRI) this.urgent = true;
     if (bits & (EPOLLOUT | EPOLLHUP | EPOLLERR)) this.writable = true;
     if (bits & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) this.ended = true;
+    if (bits & EPOLLHUP && this.isUnix) {
+      // With TCP, EPOLLHUP without an end of ours means a reset. Here it comes with the peer's close in order
+      // (unix_poll in net/unix/af_unix.c), before its bytes are read; and EPOLLERR when it has left ours unread.
+      this.gone = true;
+      bits &= ~EPOLLHUP;
+    }
     if (bits & (EPOLLERR | EPOLLHUP)) this.failed = true;
     this.owner.run();
   }

@@ -1,4 +1,4 @@
-import { type ClientAddress, formatAddress, isAddress, type SocketAddress } from '../address.js';
+import { type ClientAddress, formatAddress, isAddress, type SocketAddress, type UpstreamAddress } from '../address.js';
 import type { Slot } from '../counters.js';
 import { type Ftp, type LogLevel, type Service, type Shaping, targetTo } from '../plan.js';
 import { FtpDialog, type FtpEnds } from '../protocol/ftp-dialog.js';
@@ -227,7 +227,7 @@ export class FtpRelay implements FtpEnds, Timed {
   /** A relay to one end for one data connection; `more` of what differs from the control connection's service. */
   #siteFor(
     more: Partial<Service>,
-    addresses: readonly (readonly SocketAddress[])[],
+    addresses: readonly (readonly UpstreamAddress[])[],
     counters = this.#link.site.counters,
   ): Site {
     const { service, index, thread, parts } = this.#link.site;

@@ -34,14 +34,14 @@ export class Listener implements Watcher, Runnable, Timed {
   #saidFull = false;
 
   /**
-   * While the thread has all the connections that it may have, more wait in the socket's queue. `host`: what the plan has
-   * for the socket's address; null: the address itself.
+   * While the thread has all the connections that it may have, more wait in the socket's queue. `host`: see ListenerHandle.
    */
   constructor(site: Site, fd: number, host: string | null = null) {
     this.#site = site;
     this.#fd = fd;
     const local = localAddress(fd);
-    this.#entrance = local === null ? null : { host: host ?? local.ip, port: local.port };
+    if (local !== null) this.#entrance = { host: host ?? local.ip, port: local.port };
+    else this.#entrance = host === null ? null : { host, port: null };
     this.#mostConnections = site.thread.mostConnections * (site.service.ftp === null ? 1 : CONTROL_PART);
     // Of the threads that share a socket one is woken; with a socket of its own it changes nothing.
     site.loop.add(fd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, this);

@@ -1,4 +1,4 @@
-import { type End, formatAddress, formatEnd, type SocketAddress } from '../address.js';
+import { type End, formatAddress, formatEnd, type UpstreamAddress } from '../address.js';
 import type { LogLevel } from '../plan.js';
 import type { Handshake } from '../protocol/handshake.js';
 import { E, errnoName, type SystemError } from '../sys/errno.js';
@@ -17,7 +17,7 @@ import type { Timed } from './timers.js';
 export interface Way {
   /** Upstreams or targets to try, in this order; empty: straight to `addresses`. */
   readonly members: readonly Member[];
-  readonly addresses: readonly SocketAddress[];
+  readonly addresses: readonly UpstreamAddress[];
   /** The upstream shall connect us to this; null: it is talked to itself. */
   readonly tunnel: End | null;
   /** The first bytes on the connection, before anything else; null for none. */
@@ -29,7 +29,7 @@ export interface Way {
 /** A way that is open. */
 export interface Opened {
   readonly endpoint: Endpoint;
-  readonly address: SocketAddress;
+  readonly address: UpstreamAddress;
   /** null: it goes to `addresses`. */
   readonly member: Member | null;
   /** What the far end has said already. */
@@ -90,7 +90,7 @@ export class Opening implements Dialer, Runnable, Timed {
   /** What connects have failed on so far. */
   #failures = '';
   #endpoint: Endpoint | null = null;
-  #address: SocketAddress | null = null;
+  #address: UpstreamAddress | null = null;
   #handshake: Handshake | null = null;
   #said = NOTHING;
   /** #endpoint was a spare connection. */
@@ -109,7 +109,7 @@ export class Opening implements Dialer, Runnable, Timed {
   }
 
   /** The address that is being tried. */
-  get address(): SocketAddress | null {
+  get address(): UpstreamAddress | null {
     return this.#address ?? this.#dial?.address ?? null;
   }
 
@@ -170,7 +170,7 @@ export class Opening implements Dialer, Runnable, Timed {
     this.#dialNext();
   }
 
-  onConnected(endpoint: Endpoint, address: SocketAddress): void {
+  onConnected(endpoint: Endpoint, address: UpstreamAddress): void {
     this.#dial = null;
     this.#endpoint = endpoint;
     this.#address = address;
@@ -269,7 +269,7 @@ export class Opening implements Dialer, Runnable, Timed {
 
   #open(early: Buffer): void {
     const endpoint = this.#endpoint as Endpoint;
-    const address = this.#address as SocketAddress;
+    const address = this.#address as UpstreamAddress;
     this.#endpoint = null;
     this.cancel();
     this.#opener.onOpen({ endpoint, address, member: this.#member, early, used: this.#used });
@@ -278,7 +278,7 @@ export class Opening implements Dialer, Runnable, Timed {
   #decline(why: string, status: number): void {
     const { tunnel } = this.#way;
     const to = tunnel === null ? '' : ` for ${formatEnd(tunnel)}`;
-    const message = `upstream ${formatAddress(this.#address as SocketAddress)}${to}: ${why}`;
+    const message = `upstream ${formatAddress(this.#address as UpstreamAddress)}${to}: ${why}`;
     this.cancel();
     this.#opener.onClosed({ message, unreachable: false, status, event: 'local-connect-failed -' });
   }

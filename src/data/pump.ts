@@ -236,8 +236,9 @@ export class Pump {
       return 0;
     }
     // A short read emptied the socket's queue, unless its end stands behind the bytes: that raises no event of its own
-    // when both came at once.
-    if (count < want && !from.ended && !from.urgent) from.readable = false;
+    // when both came at once. recv on a unix socket also stops behind bytes that descriptors came with
+    // (unix_stream_read_generic in net/unix/af_unix.c), and must say itself that there is no more.
+    if (count < want && !from.ended && !from.urgent && !from.isUnix) from.readable = false;
     this.#bulk = count === SCRATCH_SIZE;
     if (seen) (this.filter as Filter).onBytes(scratch, count);
     else {

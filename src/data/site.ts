@@ -2,7 +2,7 @@ import { formatEnd, NetworkSet, type UpstreamAddress } from '../address.js';
 import type { AffinityTable } from '../affinity-table.js';
 import type { CounterRow } from '../counters.js';
 import { isUnix, type LogLevel, type Service, type Target, type Upstream } from '../plan.js';
-import type { AccessEntries } from './access-entries.js';
+import { type AccessEntries, unixName } from './access-entries.js';
 import { type Acl, compileAcl } from './acl.js';
 import type { Admissions } from './admissions.js';
 import type { Connection } from './connection.js';
@@ -137,7 +137,7 @@ const upstreamHost = (upstream: Upstream, authorization: string | null, source: 
 
 const targetHost = ({ to, weight, source }: Target, ofService: string | null): Host => ({
   to,
-  name: isUnix(to) ? to.path : formatEnd(to),
+  name: isUnix(to) ? unixName(to.path) : formatEnd(to),
   upstream: null,
   authorization: null,
   weight,

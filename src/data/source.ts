@@ -1,7 +1,10 @@
-import { type ClientAddress, formatAddress, type SocketAddress } from '../address.js';
+import { type ClientAddress, formatAddress, isUnix, type UpstreamAddress } from '../address.js';
 import type { Service } from '../plan.js';
 import { E, SystemError } from '../sys/errno.js';
 import { bindSource, isLocal, setTransparent } from '../sys/socket.js';
+
+/** What EAGAIN says of a connect to a unix socket. */
+const QUEUE_IS_FULL = 'too many connections wait to be accepted there';
 
 /** The call that EPERM comes from. */
 const TRANSPARENT = 'setsockopt IP_TRANSPARENT';
@@ -45,16 +48,16 @@ export const ownSource = (ip: string | null): Source | null =>
  */
 const staysHere = (ip: string): boolean => ip.startsWith('127.') || ip === '::1' || ip.includes('%');
 
-/** The two are of one family. */
-export const fits = (source: Source, address: SocketAddress): boolean =>
-  source.ip.includes(':') === address.ip.includes(':');
+/** The two are of one family, or `address` is that of a unix socket, which takes none. */
+export const fits = (source: Source, address: UpstreamAddress): boolean =>
+  isUnix(address) || source.ip.includes(':') === address.ip.includes(':');
 
 /** What is wrong with a connect to an address of the other family. */
-export const misfit = (source: Source, address: SocketAddress): SystemError =>
+export const misfit = (source: Source, address: UpstreamAddress): SystemError =>
   new SystemError('bind', E.AFNOSUPPORT, purpose(source, address));
 
 /** Gives `fd` its local address, on the way to `address`: what went wrong, or null. */
-export const takeSource = (fd: number, source: Source, address: SocketAddress): SystemError | null => {
+export const takeSource = (fd: number, source: Source, address: UpstreamAddress): SystemError | null => {
   if (source.foreign) {
     const set = setTransparent(fd);
     if (set < 0) return new SystemError(TRANSPARENT, -set, purpose(source, address));
@@ -63,11 +66,15 @@ export const takeSource = (fd: number, source: Source, address: SocketAddress): 
   return bound < 0 ? new SystemError('bind', -bound, purpose(source, address)) : null;
 };
 
-const purpose = (source: Source, address: SocketAddress): string => `${source.ip} for ${formatAddress(address)}`;
+const purpose = (source: Source, address: UpstreamAddress): string => `${source.ip} for ${formatAddress(address)}`;
 
 /** `connect` and what it was tried on, for messages. */
-export const connectError = (errno: number, address: SocketAddress, source: Source | null): SystemError =>
-  new SystemError('connect', errno, source === null ? address : `${formatAddress(address)} from ${source.ip}`);
+export const connectError = (errno: number, address: UpstreamAddress, source: Source | null): SystemError =>
+  new SystemError(
+    'connect',
+    errno,
+    source === null || isUnix(address) ? address : `${formatAddress(address)} from ${source.ip}`,
+  );
 
 /** The failure lies with what the socket connects from, and says nothing about the far end. */
 export const isOfSource = ({ syscall, errno }: SystemError, source: Source | null): boolean =>
@@ -75,7 +82,7 @@ export const isOfSource = ({ syscall, errno }: SystemError, source: Source | nul
 
 /** The error's message, and what is missing where that can be told. */
 export const explain = (error: SystemError, source: Source | null): string => {
-  const missing = source === null ? null : whatIsMissing(error, source);
+  const missing = error.errno === E.AGAIN ? QUEUE_IS_FULL : source === null ? null : whatIsMissing(error, source);
   return missing === null ? error.message : `${error.message} (${missing})`;
 };
 

@@ -1,4 +1,4 @@
-import type { SocketAddress } from '../address.js';
+import type { UpstreamAddress } from '../address.js';
 import { E } from '../sys/errno.js';
 import { receive } from '../sys/socket.js';
 import type { Endpoint } from './endpoint.js';
@@ -19,7 +19,7 @@ export class Spare implements Runnable, Timed {
   constructor(
     loop: Loop,
     readonly endpoint: Endpoint,
-    readonly address: SocketAddress,
+    readonly address: UpstreamAddress,
     onOver: (spare: Spare) => void,
   ) {
     this.#loop = loop;
@@ -63,7 +63,7 @@ export class Spares {
    * Takes over a connection on which nothing is under way. False: it stays the caller's, because there are enough, or
    * because it has ended, or has something to say.
    */
-  put(loop: Loop, endpoint: Endpoint, address: SocketAddress): boolean {
+  put(loop: Loop, endpoint: Endpoint, address: UpstreamAddress): boolean {
     if (this.#ended || this.#waiting.length >= MOST || endpoint.ended) return false;
     // The flag may be that of bytes that were read since.
     if (endpoint.readable) {

@@ -1,6 +1,6 @@
 import { type ClientAddress, formatAddress, formatEnd, type SocketAddress } from '../address.js';
 import type { OwnSockets } from '../own-sockets.js';
-import { type HostPort, isUnix, type UnixAddress } from '../plan.js';
+import type { HostPort, UnixAddress } from '../plan.js';
 import { askedOf, clientOf } from '../sys/datagram.js';
 import { SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
@@ -114,8 +114,10 @@ export class Flows implements Timed {
   /** What to try for one more flow; null where there is no place to go. */
   #endsFor(client: ClientAddress, original: SocketAddress | null): readonly FlowEnd[] | null {
     const { targets, loop } = this.site;
-    if (targets !== null)
-      return targets.order(loop.now, client.ip).map((member) => ({ address: member.address, member }));
+    if (targets !== null) {
+      // None of a unix socket: see unfitForUdp.
+      return targets.order(loop.now, client.ip).map((member) => ({ address: member.address as SocketAddress, member }));
+    }
     return original === null ? null : [{ address: original, member: null }];
   }
 
@@ -217,7 +219,7 @@ export class Flows implements Timed {
     counters.add('accepted', 1);
     counters.add('open', 1);
     const end = endOf(flow);
-    reporter.access?.passed('Transparent', 1, flow.client.ip, isUnix(end) ? end.path : formatEnd(end));
+    reporter.access?.passed('Transparent', 1, flow.client.ip, formatEnd(end));
     this.#event('opened', flow);
   }
 

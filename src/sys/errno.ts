@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { formatAddress, type SocketAddress } from '../address.js';
+import { formatAddress, type SocketAddress, type UnixAddress } from '../address.js';
 
 /** errno numbers of this machine by name, e.g. `E.AGAIN`. Calls in this folder return them negated. */
 const number = (name: keyof typeof constants.errno): number => constants.errno[name];
@@ -16,6 +16,8 @@ export const E = {
   MFILE: number('EMFILE'),
   PIPE: number('EPIPE'),
   PROTO: number('EPROTO'),
+  NAMETOOLONG: number('ENAMETOOLONG'),
+  PROTOTYPE: number('EPROTOTYPE'),
   AFNOSUPPORT: number('EAFNOSUPPORT'),
   ADDRINUSE: number('EADDRINUSE'),
   ADDRNOTAVAIL: number('EADDRNOTAVAIL'),
@@ -23,6 +25,7 @@ export const E = {
   CONNRESET: number('ECONNRESET'),
   NOBUFS: number('ENOBUFS'),
   NOTCONN: number('ENOTCONN'),
+  CONNREFUSED: number('ECONNREFUSED'),
   TIMEDOUT: number('ETIMEDOUT'),
   INPROGRESS: number('EINPROGRESS'),
 } as const;
@@ -42,7 +45,7 @@ export class SystemError extends Error {
   constructor(
     readonly syscall: string,
     readonly errno: number,
-    target?: SocketAddress | string,
+    target?: SocketAddress | UnixAddress | string,
   ) {
     const code = errnoName(errno);
     const on = target === undefined ? '' : ` ${typeof target === 'string' ? target : formatAddress(target)}`;
@@ -52,7 +55,7 @@ export class SystemError extends Error {
 }
 
 /** Passes a call's result on, or throws what its negated errno says. */
-export const must = (result: number, syscall: string, target?: SocketAddress | string): number => {
+export const must = (result: number, syscall: string, target?: SocketAddress | UnixAddress | string): number => {
   if (result < 0) throw new SystemError(syscall, -result, target);
   return result;
 };

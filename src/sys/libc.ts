@@ -98,6 +98,7 @@ export const write = bind<(fd: Fd, from: Memory, length: number) => number>('wri
   'ulong',
 ]);
 export const close = bind<(fd: Fd) => number>('close', 'int', ['int']);
+export const flock = bindLate<readonly [fd: Fd, operation: number]>('flock', 'int', ['int', 'int']);
 export const dup2 = bind<(from: Fd, to: Fd) => number>('dup2', 'int', ['int', 'int']);
 export const fcntl = bind<(fd: Fd, command: number, argument: number) => number>('fcntl', 'int', ['int', 'int', 'int']);
 export const pipe2 = bind<(ends: Memory, flags: number) => number>('pipe2', 'int', ['void *', 'int']);

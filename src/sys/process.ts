@@ -7,6 +7,8 @@ const F_SETFD = 2;
 const F_DUPFD_CLOEXEC = 1030;
 const FD_CLOEXEC = 1;
 const O_NONBLOCK = 0o4000;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
 
 export const closeFd = (fd: number): void => {
   libc.close(fd);
@@ -18,6 +20,12 @@ export const adoptFd = (fd: number): void => {
   must(libc.fcntl(fd, F_SETFL, flags | O_NONBLOCK) === -1 ? -libc.errno() : 0, 'fcntl', `fd ${fd}`);
   libc.fcntl(fd, F_SETFD, FD_CLOEXEC);
 };
+
+/**
+ * Takes the lock on what `fd` stands for, which lasts until it is closed (flock(2)): 0, or an errno negated, EAGAIN where
+ * another has it.
+ */
+export const tryLock = (fd: number): number => (libc.flock(fd, LOCK_EX | LOCK_NB) === -1 ? -libc.errno() : 0);
 
 /** Puts a copy of `from` in the place of `to` (dup2(2)). */
 export const replaceFd = (from: number, to: number): void => {

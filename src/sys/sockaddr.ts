@@ -1,4 +1,5 @@
-import type { SocketAddress } from '../address.js';
+import { isUnix, type SocketAddress, type UnixAddress } from '../address.js';
+import { E } from './errno.js';
 
 /** Address families of sys/socket.h. */
 export const AF_UNIX = 1;
@@ -8,11 +9,19 @@ export const AF_INET6 = 10;
 /** Room for a sockaddr_in (16 bytes) or a sockaddr_in6 (28 bytes). */
 export const SOCKADDR_SIZE = 28;
 
+/** sun_path of a sockaddr_un has 108 bytes, one of them for a NUL: behind a path, in front of an abstract name (unix(7)). */
+const SUN_PATH_SIZE = 108;
+
+/** Room for any of them. */
+export const MOST_SOCKADDR_SIZE = 2 + SUN_PATH_SIZE;
+
 /**
- * Writes the struct sockaddr_in or sockaddr_in6 of an address (ip(7), ipv6(7)) and returns its size.
+ * Writes the struct sockaddr_in, sockaddr_in6 or sockaddr_un of an address (ip(7), ipv6(7), unix(7)) and returns its size.
  * The family is stored in host order, which is little-endian on x64 and arm64 alike.
+ * -ENAMETOOLONG for a path, or an abstract name without its `@`, of more than 107 bytes.
  */
-export const writeSockaddr = (address: SocketAddress, into: Buffer): number => {
+export const writeSockaddr = (address: SocketAddress | UnixAddress, into: Buffer): number => {
+  if (isUnix(address)) return writeUnix(address, into);
   into.fill(0, 0, SOCKADDR_SIZE);
   into.writeUInt16BE(address.port, 2);
   if (!address.ip.includes(':')) {
@@ -28,7 +37,18 @@ export const writeSockaddr = (address: SocketAddress, into: Buffer): number => {
   return SOCKADDR_SIZE;
 };
 
-/** Reads what writeSockaddr writes; null for a family that has no port (a unix socket). */
+const writeUnix = (address: UnixAddress, into: Buffer): number => {
+  const isAbstract = address.path.startsWith('@');
+  const name = Buffer.from(isAbstract ? address.path.slice(1) : address.path);
+  if (name.length >= SUN_PATH_SIZE) return -E.NAMETOOLONG;
+  into.writeUInt16LE(AF_UNIX, 0);
+  into[2 + (isAbstract ? 0 : name.length)] = 0;
+  name.copy(into, isAbstract ? 3 : 2);
+  // Every byte that is counted belongs to an abstract name, NULs at its end too.
+  return 2 + 1 + name.length;
+};
+
+/** Reads the address of a socket of ip(7) or ipv6(7); null for a family that has no port (a unix socket). */
 export const readSockaddr = (from: Buffer): SocketAddress | null => {
   const family = from.readUInt16LE(0);
   const port = from.readUInt16BE(2);
@@ -38,6 +58,15 @@ export const readSockaddr = (from: Buffer): SocketAddress | null => {
   const scope = from.readUInt32LE(24);
   const ip = readIPv6(from, 8);
   return { ip: scope === 0 ? ip : `${ip}%${scope}`, port };
+};
+
+/** Reads the unix address in the first `size` bytes of `from`; null for other families, and a socket without a name. */
+export const readUnixSockaddr = (from: Buffer, size: number): UnixAddress | null => {
+  if (from.readUInt16LE(0) !== AF_UNIX || size <= 2) return null;
+  const isAbstract = from[2] === 0;
+  const end = isAbstract ? -1 : from.subarray(0, size).indexOf(0, 2);
+  const name = from.toString('utf8', isAbstract ? 3 : 2, end < 0 ? size : end);
+  return { path: isAbstract ? `@${name}` : name };
 };
 
 const writeIPv4 = (ip: string, into: Buffer, at: number): void => {

@@ -1,7 +1,22 @@
-import type { ListenAddress, OriginalDestination, SocketAddress } from '../address.js';
+import {
+  isUnix,
+  type ListenAddress,
+  type OriginalDestination,
+  type SocketAddress,
+  type UnixAddress,
+} from '../address.js';
 import { E, must } from './errno.js';
 import * as libc from './libc.js';
-import { AF_INET, AF_INET6, AF_UNIX, readSockaddr, SOCKADDR_SIZE, writeSockaddr } from './sockaddr.js';
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  MOST_SOCKADDR_SIZE,
+  readSockaddr,
+  readUnixSockaddr,
+  SOCKADDR_SIZE,
+  writeSockaddr,
+} from './sockaddr.js';
 
 /**
  * Sockets, non-blocking throughout. A call returns its result, or its errno negated: on the hot path EAGAIN is an
@@ -68,6 +83,9 @@ const readName = (call: typeof libc.getsockname, fd: number): SocketAddress | nu
 export const tcpSocket = (ipv6: boolean): number =>
   result(libc.socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 
+/** A stream socket of family unix (unix(7)). */
+export const unixSocket = (): number => result(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+
 /** A connection with both ends here: two connected sockets of family unix, as socketpair(2) makes them. */
 export const socketPair = (): readonly [number, number] => {
   const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
@@ -133,13 +151,36 @@ export const boundSocket = (address: ListenAddress, share: boolean, transparent 
   }
 };
 
-/** @throws SystemError with the address, as EADDRINUSE when another socket listens there that does not share it */
-export const startListening = (fd: number, address: ListenAddress): void => {
-  must(result(libc.listen(fd, BACKLOG)), 'listen', address);
+/**
+ * A unix socket that is bound and does not listen yet: a connect to it is refused. With a path it has made the file.
+ * @throws SystemError with the address
+ */
+export const boundUnixSocket = (address: UnixAddress): number => {
+  const fd = must(unixSocket(), 'socket', address);
+  try {
+    const size = must(writeSockaddr(address, sockaddr), 'bind', address);
+    must(result(libc.bindSocket(fd, sockaddr, size)), 'bind', address);
+    return fd;
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+};
+
+/**
+ * `backlog`: connections that wait to be accepted, at most.
+ * @throws SystemError with the address, as EADDRINUSE when another socket listens there that does not share it
+ */
+export const startListening = (
+  fd: number,
+  address: ListenAddress | UnixAddress,
+  backlog: number = MOST_BACKLOG,
+): void => {
+  must(result(libc.listen(fd, backlog)), 'listen', address);
 };
 
 /** The kernel cuts it to net.core.somaxconn, which is 4096 since Linux 5.4 (listen(2)). */
-const BACKLOG = 65_535;
+const MOST_BACKLOG = 65_535;
 
 /** The options that accepted sockets inherit from their listener. */
 export const prepareListener = (fd: number): void => {
@@ -166,20 +207,36 @@ export const stopListening = (fd: number): void => {
   libc.shutdown(fd, SHUT_RD);
 };
 
-/** Starts a connect: 0, or -EINPROGRESS while it is under way, or another errno negated (connect(2)). */
-export const connectTo = (fd: number, address: SocketAddress): number => {
-  setInteger(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+/**
+ * Starts a connect: 0, or -EINPROGRESS while it is under way, or another errno negated (connect(2)). To a unix address it
+ * is never under way: it has come about, or failed, with -EAGAIN where as many wait to be accepted as may.
+ */
+export const connectTo = (fd: number, address: SocketAddress | UnixAddress): number => {
+  if (!isUnix(address)) setInteger(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   if (address !== lastTarget) {
     targetLength = writeSockaddr(address, target);
     lastTarget = address;
   }
-  return result(libc.connect(fd, target, targetLength));
+  return targetLength < 0 ? targetLength : result(libc.connect(fd, target, targetLength));
 };
 
 /** Connects go to the same few addresses again and again, which are objects that live as long as their service. */
-const target = Buffer.alloc(SOCKADDR_SIZE);
+const target = Buffer.alloc(MOST_SOCKADDR_SIZE);
 let targetLength = 0;
-let lastTarget: SocketAddress | null = null;
+let lastTarget: SocketAddress | UnixAddress | null = null;
+
+/**
+ * Whether anybody listens on a unix address, by a connect that is given up at once: 0, or an errno negated, as
+ * ECONNREFUSED for a socket that nobody listens on.
+ */
+export const knock = (address: UnixAddress): number => {
+  const fd = unixSocket();
+  if (fd < 0) return fd;
+  const outcome = connectTo(fd, address);
+  libc.close(fd);
+  // As many wait there as may: somebody listens.
+  return outcome === -E.AGAIN ? 0 : outcome;
+};
 
 /** Accepts one connection (accept4(2)): its descriptor, or an errno negated. `peerOfLast` is its client. */
 export const accept = (fd: number): number => {
@@ -195,6 +252,13 @@ export const peerAddress = (fd: number): SocketAddress | null => readName(libc.g
 
 /** getsockname(2); null where the family has no port. */
 export const localAddress = (fd: number): SocketAddress | null => readName(libc.getsockname, fd);
+
+/** The address that a unix socket is bound to; null for one that has none, and for other families (getsockname(2)). */
+export const localUnixAddress = (fd: number): UnixAddress | null => {
+  length[0] = MOST_SOCKADDR_SIZE;
+  if (libc.getsockname(fd, sockaddr, length) === -1) return null;
+  return readUnixSockaddr(sockaddr, length[0]);
+};
 
 /**
  * Where the client of a redirected connection meant to go, as conntrack remembers it (getorigdst and

@@ -7,7 +7,7 @@ import { ownPseudonym } from '../../src/config/pseudonym.js';
 import { parseTransproxy } from '../../src/config/transproxy.js';
 import { UsageError } from '../../src/config/usage-error.js';
 import { EX, Failure } from '../../src/failure.js';
-import { DEFAULT_LIMITS, DEFAULT_PLAN, DEFAULT_SERVICE, type Plan, type Upstream } from '../../src/plan.js';
+import { DEFAULT_LIMITS, DEFAULT_PLAN, DEFAULT_SERVICE, type Plan, targetTo, type Upstream } from '../../src/plan.js';
 
 const words = (line: string) => line.split(' ').filter(Boolean);
 const plan = (line: string): Plan => {
@@ -264,9 +264,52 @@ describe('a command line of transproxy', () => {
     const whole = plan('-s 8081 -a 10.0.0.0/8 -f http://a/ proxy 80');
     assert.deepEqual(structuredClone(whole), whole);
   });
+
+  it('listens on unix sockets beside ports, and relays to one', () => {
+    assert.deepEqual(service('-s 80 -s unix:/run/a -s unix:@b --socket-mode 660 -t unix:/run/c'), {
+      ...service('-s 80 -t c 80'),
+      name: 'relay to unix:/run/c',
+      listen: [
+        { host: null, port: 80 },
+        { path: '/run/a', mode: 0o660 },
+        { path: '@b', mode: 0o660 },
+      ],
+      targets: [targetTo({ path: '/run/c' })],
+    });
+    assert.deepEqual(service('-s unix:/run/a proxy 80').listen, [{ path: '/run/a', mode: null }]);
+    assert.deepEqual(service('-t unix:@c').targets, [targetTo({ path: '@c' })]);
+    assert.equal(service('-s 80 -s unix:/run/a -a 10/8 -b ::1 proxy 80').access.length, 1);
+  });
 });
 
 describe('a command line of transproxy is refused', () => {
+  it('with a unix socket that is none, or is given twice', () => {
+    refused('-s unix:a proxy 80', /^-s \(--server\): "unix:a" is neither unix:\/PATH nor unix:@NAME$/);
+    refused('-s unix:/a -s unix:/a proxy 80', /^-s \(--server\): unix:\/a is given twice$/);
+    refused('-t unix:/a 80', /^too many arguments: "80" behind -t \(--transparent\) unix:\/a$/);
+    refused('-t unix:a', /^-t \(--transparent\): HOST: "unix:a" is neither/);
+    refused('unix:/a 80', /^proxyhost: "unix:\/a" is not a host name/);
+  });
+
+  it('with options for addresses where there are only unix sockets', () => {
+    refused('-s unix:/a -t', /^-t \(--transparent\) needs HOST PORT: connections to a unix socket have no original/);
+    refused('-s 80 -s unix:/a -t', /^-t \(--transparent\) needs HOST PORT/);
+    for (const option of ['-b ::1', '-a 10/8']) {
+      refused(`-s unix:/a ${option} -t host 21`, / needs -s \(--server\) PORT: /);
+    }
+    for (const option of ['--intercept tproxy', '--spoof', '--ftp pasv']) {
+      refused(`-s unix:/a ${option} -t host 21`, / is for clients with an address, not for those of unix:$/);
+    }
+    refused('-s unix:/a --forwarded-for --trust ::1 proxy 80', /^--trust is for clients with an address/);
+    for (const option of ['--source 192.0.2.1', '--spoof', '--ftp pasv']) {
+      refused(`-s 80 ${option} -t unix:/a`, / is for targets with an address, not for unix:$/);
+    }
+    refused('-s 80 --upstream proxy:3128 -t unix:/a', /^--upstream can not go to unix:/);
+    refused('-s 80 --socket-mode 600 proxy 80', /^--socket-mode needs -s \(--server\) unix:\/PATH$/);
+    refused('-s unix:@a --socket-mode 600 proxy 80', /^--socket-mode needs/);
+    refused('-s unix:/a --socket-mode 8 proxy 80', /^--socket-mode: "8" is not a mode/);
+  });
+
   it('without a whole proxy address, or with more than one', () => {
     refused('', /^proxyhost and proxyport are missing$/);
     refused('-s 8081', /^proxyhost and proxyport are missing$/);

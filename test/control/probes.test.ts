@@ -4,7 +4,7 @@ import { type AddressInfo, createServer, type Server } from 'node:net';
 import { describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { until } from '../../scripts/lab/until.js';
-import type { UpstreamAddress } from '../../src/address.js';
+import { isUnix, type UpstreamAddress } from '../../src/address.js';
 import { startProbes } from '../../src/control/probes.js';
 import { DEFAULT_PLAN } from '../../src/plan.js';
 import { planOf, recordingLog } from './plans.js';
@@ -61,7 +61,9 @@ const startProbing = (line: string, addresses: (readonly UpstreamAddress[])[]) =
       probed++;
       return addresses[host] ?? [];
     },
-    onHealth: (service, host, { port }, up) => changes.push({ service, host, port, up }),
+    onHealth: (service, host, address, up) => {
+      if (!isUnix(address)) changes.push({ service, host, port: address.port, up });
+    },
   });
   return { log, changes, addresses, stop, probed: () => probed };
 };

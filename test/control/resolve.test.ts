@@ -40,6 +40,12 @@ describe('resolve', () => {
     );
   });
 
+  test('a unix socket is its own address', async () => {
+    const { addresses, problems } = await resolveService(serviceOf({ targets: [targetTo({ path: '/run/a' })] }));
+    assert.deepEqual(addresses, [[{ path: '/run/a' }]]);
+    assert.deepEqual(problems, []);
+  });
+
   test('a target that only upstreams may go to is not looked up: it is a name of theirs', async () => {
     const upstreams = [upstreamOf({ host: '192.0.2.1', port: 3128 })];
     const targets = [targetTo({ host: 'no such host', port: 25 })];

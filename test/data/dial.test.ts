@@ -1,23 +1,23 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import type { SocketAddress } from '../../src/address.js';
+import type { UpstreamAddress } from '../../src/address.js';
 import { Dial, type Dialer } from '../../src/data/dial.js';
 import type { Endpoint } from '../../src/data/endpoint.js';
 import { Loop } from '../../src/data/loop.js';
 import type { Source } from '../../src/data/source.js';
 import { E, SystemError } from '../../src/sys/errno.js';
 import { localAddress, peerAddress } from '../../src/sys/socket.js';
-import { Door, openDescriptors, Peer, play, refusing, type Script, Silent, turns, until } from './rig.js';
+import { Door, openDescriptors, Peer, play, refusing, type Script, Silent, turns, UnixDoor, until } from './rig.js';
 
 /** Waits for one connect. */
 class Caller implements Dialer {
   endpoint: Endpoint | null = null;
-  address: SocketAddress | null = null;
+  address: UpstreamAddress | null = null;
   error: SystemError | null = null;
   message = '';
   calls = 0;
 
-  onConnected(endpoint: Endpoint, address: SocketAddress): void {
+  onConnected(endpoint: Endpoint, address: UpstreamAddress): void {
     this.calls++;
     this.endpoint = endpoint;
     this.address = address;
@@ -303,5 +303,138 @@ describe('Dial', () => {
       play(loop, caller.called());
       assert.equal(caller.error?.message, `connect 127.0.0.1:${nowhere.port} from 127.0.0.5: ECONNREFUSED`);
     });
+  });
+
+  test('connects to a unix socket, whatever address it should come from', () => {
+    const loop = new Loop(0);
+    const door = new UnixDoor();
+    const caller = new Caller();
+    new Dial(loop, [door.address], 1000, caller, { ip: '192.0.2.1', foreign: true, unlisted: false });
+    play(
+      loop,
+      (function* () {
+        yield* caller.called();
+        const peer = door.acceptNow();
+        new Peer(caller.endpoint?.fd ?? -1).send('hello');
+        yield* peer.expect('hello');
+        assert.deepEqual(caller.address, door.address);
+        peer.close();
+        caller.endpoint?.close();
+      })(),
+    );
+    door.close();
+  });
+
+  test('a unix socket that nobody has made is unreachable, and the next address is tried', () => {
+    const loop = new Loop(0);
+    const door = new Door();
+    const caller = new Caller();
+    new Dial(loop, [{ path: '/nonexistent/socket' }, door.address], 1000, caller);
+    const alone = new Caller();
+    new Dial(loop, [{ path: '/nonexistent/socket' }], 1000, alone);
+    play(
+      loop,
+      (function* () {
+        yield* caller.called();
+        yield* alone.called();
+      })(),
+    );
+    assert.deepEqual(caller.address, door.address);
+    assert.equal(alone.message, 'connect unix:/nonexistent/socket: ENOENT');
+    caller.endpoint?.close();
+    door.close();
+  });
+
+  test('a server that ends a unix connection at once was connected to', () => {
+    const loop = new Loop(0);
+    const door = new UnixDoor();
+    const caller = new Caller();
+    new Dial(loop, [door.address], 1000, caller);
+    // Before the loop looks: the event that tells of the connect tells of its end.
+    door.acceptNow().close();
+    play(loop, caller.called());
+    assert.deepEqual(caller.address, door.address);
+    caller.endpoint?.close();
+    door.close();
+  });
+
+  test('waits for a unix socket whose queue is full until it has room', () => {
+    const loop = new Loop(0);
+    const door = new UnixDoor(0);
+    const first = door.connect();
+    const before = openDescriptors();
+    const caller = new Caller();
+    new Dial(loop, [door.address], 10_000, caller);
+    play(
+      loop,
+      (function* () {
+        yield* turns(200);
+        assert.equal(caller.calls, 0);
+        assert.equal(openDescriptors(), before);
+        door.acceptNow().close();
+        yield* caller.called();
+        assert.deepEqual(caller.address, door.address);
+        caller.endpoint?.close();
+      })(),
+    );
+    first.close();
+    door.close();
+  });
+
+  test('when the queue of a unix socket stays full, the next address has the rest of the time', (t) => {
+    const clock = withClock(t);
+    const loop = new Loop(0);
+    const full = new UnixDoor(0);
+    const first = full.connect();
+    const door = new Door();
+    const caller = new Caller();
+    new Dial(loop, [full.address, door.address], 1000, caller);
+    const alone = new Caller();
+    new Dial(loop, [full.address], 1000, alone);
+    play(
+      loop,
+      (function* () {
+        while (caller.calls === 0) {
+          assert.ok(clock.now < 1700, 'its half of the time is over');
+          clock.now += 20;
+          yield* turns(2);
+        }
+        assert.ok(clock.now >= 1500);
+        assert.deepEqual(caller.address, door.address);
+        while (alone.calls === 0) {
+          assert.ok(clock.now < 2200, 'its time is over');
+          clock.now += 20;
+          yield* turns(2);
+        }
+        const why = 'too many connections wait to be accepted there';
+        assert.equal(alone.message, `connect unix:${full.address.path}: EAGAIN (${why})`);
+        caller.endpoint?.close();
+      })(),
+    );
+    first.close();
+    full.close();
+    door.close();
+  });
+
+  test('given up while it waits for a full queue, it says nothing more', (t) => {
+    const clock = withClock(t);
+    const loop = new Loop(0);
+    const full = new UnixDoor(0);
+    const first = full.connect();
+    const caller = new Caller();
+    const dial = new Dial(loop, [full.address], 1000, caller);
+    dial.cancel();
+    play(
+      loop,
+      (function* () {
+        for (let i = 0; i < 20; i++) {
+          clock.now += 100;
+          yield* turns(2);
+        }
+      })(),
+    );
+    assert.equal(caller.calls, 0);
+    first.close();
+    full.close();
   });
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { SocketAddress } from '../../src/address.js';
+import { formatAddress, type SocketAddress } from '../../src/address.js';
 import { AffinityTable, allocateAffinity } from '../../src/affinity-table.js';
 import { type Host, Member, Pool, type PoolSettings } from '../../src/data/pool.js';
 import type { Health, Upstream } from '../../src/plan.js';
@@ -398,9 +398,9 @@ describe('a host with several addresses', () => {
     assert.deepEqual(
       pool
         .order(0, '')
-        .map(({ address }) => address.ip)
+        .map(({ address }) => formatAddress(address))
         .sort(),
-      ['192.0.2.2', '192.0.2.3'],
+      ['192.0.2.2:1', '192.0.2.3:1'],
     );
   });
 

@@ -3,7 +3,7 @@
  * that the loop runs one step of a turn, with raw descriptors that never wait.
  */
 import { readdirSync } from 'node:fs';
-import type { SocketAddress } from '../../src/address.js';
+import { isUnix, type SocketAddress, type UnixAddress, type UpstreamAddress } from '../../src/address.js';
 import { allocateCounters, CounterRow } from '../../src/counters.js';
 import { AccessEntries } from '../../src/data/access-entries.js';
 import { Admissions } from '../../src/data/admissions.js';
@@ -31,6 +31,7 @@ import { closeFd } from '../../src/sys/process.js';
 import {
   accept,
   boundSocket,
+  boundUnixSocket,
   connectTo,
   localAddress,
   peerAddress,
@@ -40,6 +41,7 @@ import {
   startListening,
   tcpSocket,
   transmit,
+  unixSocket,
 } from '../../src/sys/socket.js';
 
 /** What a test does: it goes on by one `yield` each turn of the loop. */
@@ -165,21 +167,21 @@ export class Peer {
   }
 }
 
-/** A listening socket on loopback. */
-export class Door {
-  readonly fd: number;
-  readonly address: SocketAddress;
-
-  constructor(ip = '127.0.0.1') {
-    this.fd = boundSocket({ ip, port: 0 }, false);
-    this.address = localAddress(this.fd) as SocketAddress;
-    startListening(this.fd, this.address);
+/** A listening socket. */
+class Listening<A extends SocketAddress | UnixAddress> {
+  constructor(
+    readonly fd: number,
+    readonly address: A,
+    backlog?: number,
+  ) {
+    startListening(fd, address, backlog);
   }
 
   /** A connection to this door, begun. */
   connect(): Peer {
-    const fd = tcpSocket(this.address.ip.includes(':'));
-    const outcome = connectTo(fd, this.address);
+    const { address } = this;
+    const fd = isUnix(address) ? unixSocket() : tcpSocket(address.ip.includes(':'));
+    const outcome = connectTo(fd, address);
     if (outcome < 0 && outcome !== -E.INPROGRESS) throw new Error(`connect: ${errnoName(-outcome)}`);
     return new Peer(fd);
   }
@@ -208,6 +210,24 @@ export class Door {
 
   close(): void {
     closeFd(this.fd);
+  }
+}
+
+/** One on loopback. */
+export class Door extends Listening<SocketAddress> {
+  constructor(ip = '127.0.0.1') {
+    const fd = boundSocket({ ip, port: 0 }, false);
+    super(fd, localAddress(fd) as SocketAddress);
+  }
+}
+
+let unixDoors = 0;
+
+/** One with an abstract name. */
+export class UnixDoor extends Listening<UnixAddress> {
+  constructor(backlog?: number) {
+    const address = { path: `@tproxy-test-${process.pid}-${unixDoors++}` };
+    super(boundUnixSocket(address), address, backlog);
   }
 }
 
@@ -325,7 +345,7 @@ export class Stage {
   /** `addresses` by host of the service; `upstream` is the address of the first, and of every other host, by default. */
   constructor(
     settings: Settings = {},
-    addresses?: readonly (readonly SocketAddress[])[],
+    addresses?: readonly (readonly UpstreamAddress[])[],
     verbose = true,
     format: AccessLogSettings['format'] = 'transproxy',
   ) {
@@ -357,6 +377,15 @@ export class Stage {
     const client = this.front.connect();
     const { fd } = this.front.acceptNow();
     admit(this.site, fd, peerAddress(fd));
+    return client;
+  }
+
+  /** The same for a client of a unix socket. */
+  unixClient(): Peer {
+    const door = new UnixDoor();
+    const client = door.connect();
+    admit(this.site, door.acceptNow().fd, null, { host: door.address.path, port: null });
+    door.close();
     return client;
   }
 

@@ -2,7 +2,17 @@ import assert from 'node:assert/strict';
 import { isIPv6, SocketAddress } from 'node:net';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { AF_INET, AF_INET6, AF_UNIX, readSockaddr, SOCKADDR_SIZE, writeSockaddr } from '../../src/sys/sockaddr.js';
+import { E } from '../../src/sys/errno.js';
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  MOST_SOCKADDR_SIZE,
+  readSockaddr,
+  readUnixSockaddr,
+  SOCKADDR_SIZE,
+  writeSockaddr,
+} from '../../src/sys/sockaddr.js';
 
 const through = (ip: string, port = 80): ReturnType<typeof readSockaddr> => {
   const bytes = Buffer.alloc(SOCKADDR_SIZE, 0xff);
@@ -93,5 +103,45 @@ describe('sockaddr', () => {
     bytes.writeUInt16LE(AF_UNIX, 0);
     assert.equal(readSockaddr(bytes), null);
     assert.notEqual(AF_INET, AF_INET6);
+  });
+
+  test('a sockaddr_un has a path with its NUL, or a NUL with an abstract name whose bytes are counted', () => {
+    const bytes = Buffer.alloc(MOST_SOCKADDR_SIZE, 0xff);
+    assert.equal(writeSockaddr({ path: '/run/a' }, bytes), 9);
+    assert.equal(bytes.toString('latin1', 0, 9), '\x01\0/run/a\0');
+    assert.equal(writeSockaddr({ path: '@abc' }, bytes), 6);
+    assert.equal(bytes.toString('latin1', 0, 6), '\x01\0\0abc');
+    assert.equal(writeSockaddr({ path: '/é' }, bytes), 6);
+    assert.equal(bytes.toString('utf8', 2, 6), '/é\0');
+  });
+
+  test('a path or a name of 107 bytes is the longest there is', () => {
+    const bytes = Buffer.alloc(MOST_SOCKADDR_SIZE);
+    assert.equal(writeSockaddr({ path: `/${'x'.repeat(106)}` }, bytes), MOST_SOCKADDR_SIZE);
+    assert.equal(writeSockaddr({ path: `@${'x'.repeat(107)}` }, bytes), MOST_SOCKADDR_SIZE);
+    assert.equal(writeSockaddr({ path: `/${'x'.repeat(107)}` }, bytes), -E.NAMETOOLONG);
+    assert.equal(writeSockaddr({ path: `/${'é'.repeat(54)}` }, bytes), -E.NAMETOOLONG);
+    assert.equal(writeSockaddr({ path: `@${'x'.repeat(108)}` }, bytes), -E.NAMETOOLONG);
+  });
+
+  test('every path and every abstract name comes back as it went in', () => {
+    const name = fc.string({
+      unit: fc.integer({ min: 1, max: 0x7f }).map((c) => String.fromCharCode(c)),
+      maxLength: 106,
+    });
+    fc.assert(
+      fc.property(fc.constantFrom('/', '@'), name, (kind, rest) => {
+        const bytes = Buffer.alloc(MOST_SOCKADDR_SIZE, 0xff);
+        const size = writeSockaddr({ path: kind + rest }, bytes);
+        assert.deepEqual(readUnixSockaddr(bytes, size), { path: kind + rest });
+      }),
+    );
+  });
+
+  test('a unix socket without a name, and another family, have no unix address', () => {
+    const bytes = Buffer.alloc(MOST_SOCKADDR_SIZE);
+    bytes.writeUInt16LE(AF_UNIX, 0);
+    assert.equal(readUnixSockaddr(bytes, 2), null);
+    assert.equal(readUnixSockaddr(bytes, writeSockaddr({ ip: '192.0.2.1', port: 80 }, bytes)), null);
   });
 });

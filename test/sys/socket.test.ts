@@ -10,11 +10,14 @@ import {
   accept,
   bindSource,
   boundSocket,
+  boundUnixSocket,
   connectTo,
   inheritedKind,
   isLocal,
   isTransparent,
+  knock,
   localAddress,
+  localUnixAddress,
   originalDestination,
   peerAddress,
   peerOfLast,
@@ -29,8 +32,9 @@ import {
   tcpSocket,
   tproxyDestination,
   transmit,
+  unixSocket,
 } from '../../src/sys/socket.js';
-import { Door, openDescriptors, pair, refusing } from '../data/rig.js';
+import { Door, openDescriptors, pair, refusing, UnixDoor } from '../data/rig.js';
 
 const F_GETFD = 1;
 const F_GETFL = 3;
@@ -395,5 +399,61 @@ describe('a copy of a descriptor', () => {
     assert.equal(readFrom(far, scratch), 0);
     closeFd(far);
     assert.throws(() => duplicateFd(copy), { code: 'EBADF', message: `fcntl fd ${copy}: EBADF` });
+  });
+});
+
+describe('unix sockets', () => {
+  test('a connection to an abstract name has no IP address at either end', () => {
+    const door = new UnixDoor();
+    const near = door.connect();
+    const far = accept(door.fd);
+    assert.ok(far >= 0);
+    assert.equal(peerOfLast(), null);
+    assert.equal(peerAddress(far), null);
+    assert.equal(localAddress(far), null);
+    assert.deepEqual(localUnixAddress(door.fd), door.address);
+    assert.equal(localUnixAddress(near.fd), null);
+    near.send('ping');
+    assert.equal(read(far), 'ping');
+    near.close();
+    closeFd(far);
+    door.close();
+  });
+
+  test('an abstract name is exactly its bytes', () => {
+    const door = new UnixDoor();
+    const fd = unixSocket();
+    assert.equal(connectTo(fd, { path: `${door.address.path}\0` }), -E.CONNREFUSED);
+    assert.equal(connectTo(fd, door.address), 0);
+    closeFd(fd);
+    door.close();
+  });
+
+  test('a name is taken once, and said in the error', () => {
+    const door = new UnixDoor();
+    const before = openDescriptors();
+    assert.throws(() => boundUnixSocket(door.address), { message: `bind unix:${door.address.path}: EADDRINUSE` });
+    assert.throws(() => boundUnixSocket({ path: `/${'x'.repeat(107)}` }), { code: 'ENAMETOOLONG' });
+    assert.equal(openDescriptors(), before);
+    door.close();
+  });
+
+  test('a connect to a name that is too long fails by itself, and the next one goes where it should', () => {
+    const door = new UnixDoor();
+    const fd = unixSocket();
+    assert.equal(connectTo(fd, { path: `/${'x'.repeat(107)}` }), -E.NAMETOOLONG);
+    assert.equal(connectTo(fd, door.address), 0);
+    closeFd(fd);
+    door.close();
+  });
+
+  test('knock finds out whether anybody listens, however full the queue is', () => {
+    const door = new UnixDoor(0);
+    const before = openDescriptors();
+    for (let i = 0; i < 5; i++) assert.equal(knock(door.address), 0);
+    assert.equal(openDescriptors(), before);
+    door.close();
+    assert.equal(knock(door.address), -E.CONNREFUSED);
+    assert.equal(knock({ path: '/nonexistent/socket' }), -E.NOENT);
   });
 });
