@@ -18,7 +18,8 @@ export const EX = {
 } as const;
 
 /**
- * A reason for the program to end that its user can act on: one line for stderr and an exit code.
+ * A reason for the program to end that its user can act on: a line for stderr, of a file one for each of its mistakes, and
+ * an exit code.
  * Anything else that is thrown is a defect of ours and is shown with its stack.
  */
 export class Failure extends Error {

@@ -43,12 +43,21 @@ const explain = async (error: unknown, usage: string, plan: Plan | null): Promis
   const unseen = stderrIsTheSocket();
   if (unseen || plan?.logTo === 'syslog') {
     const { openLog } = await import('./control/log.js');
-    openLog('syslog', plan ?? DEFAULT_PLAN).write('error', reason);
+    const log = openLog('syslog', plan ?? DEFAULT_PLAN);
+    for (const line of known ? reason.split('\n') : [reason]) log.write('error', line);
   }
   if (!unseen) {
-    writeSync(2, `tproxy: ${reason}\n${error instanceof UsageError && usage !== '' ? `${usage}\n` : ''}`);
+    const shown = known ? reason.replaceAll('\n', '\ntproxy: ') : reason;
+    writeSync(2, `tproxy: ${shown}\n${error instanceof UsageError && usage !== '' ? `${usage}\n` : ''}`);
   }
   return known ? error.exitCode : EX.SOFTWARE;
+};
+
+/** A daemon's were told by the process that it comes from. */
+const warn = async (warnings: readonly string[]): Promise<void> => {
+  if (warnings.length === 0) return;
+  const { isDaemon } = await import('./control/daemonize.js');
+  if (!isDaemon()) writeSync(2, warnings.map((line) => `tproxy: ${line}\n`).join(''));
 };
 
 const run = async (): Promise<number> => {
@@ -58,12 +67,13 @@ const run = async (): Promise<number> => {
     // Node gives the path that it was told, made absolute: a link keeps its name, npm's among them.
     const commandLine = await chooseDialect(basename(process.argv[1] ?? 'tproxy'), process.argv.slice(2));
     usage = commandLine.usage;
-    const request = commandLine.parse(commandLine.argv);
+    const request = await commandLine.parse(commandLine.argv);
     if (request.kind === 'print') {
       writeSync(1, request.text);
       return EX.OK;
     }
     plan = request.plan;
+    await warn(request.file?.warnings ?? []);
     return await carryOut(plan);
   } catch (error) {
     return await explain(error, usage, plan);

@@ -7,6 +7,7 @@ export const usage =
 export const help = `\
 Usage: tproxy [options] proxyhost proxyport
        tproxy [options] -t [HOST PORT]
+       tproxy [options] -c FILE
 
 Sends redirected connections through the HTTP proxy at proxyhost proxyport: HTTP
 requests translated for it, TLS by CONNECT; other protocols go past it.
@@ -67,6 +68,8 @@ HTTP
                         request is refused (strict)
 
 How it runs
+  -c, --conf-file FILE  all services from FILE, a rinetd.conf; beside it there
+                        may be only what stands here, but for --log
   -d, --foreground      don't become a daemon; log to standard error
   --syslog              log to syslog, also in the foreground
   --ident NAME          our name there and for --tcp-wrappers (default: tproxy)
@@ -95,7 +98,8 @@ Slowing down, for each connection and each direction
   -v, --version         print the version
   -h, --help            print this help
   --as DIALECT          as the first argument: what follows is a command line of
-                        redir (as with the name tproxy-redir) or of transproxy
+                        redir or rinetd (as with the names tproxy-redir and
+                        tproxy-rinetd) or of transproxy
 
 Examples
   A gateway that sends its clients' web requests through a Squid:

@@ -397,6 +397,10 @@ describe('--proxy-auth', () => {
     fails(`--proxy-auth ${file('me:')} a 1 --upstream socks5://b:2`, /SOCKS 5 needs \(for upstream socks5:\/\/b:2\)$/);
   });
 
+  it('may name a file without an end', () => {
+    fails('--proxy-auth /dev/zero a 1', /^--proxy-auth: the first line of "\/dev\/zero" is not user:password$/);
+  });
+
   it('needs an upstream beside -t', () => {
     refused(`-t --proxy-auth ${file('me:x')}`, /^--proxy-auth needs --upstream/);
     assert.deepEqual(credentials('me:x', '-t --upstream a:1'), [{ user: 'me', password: 'x' }]);
