@@ -28,15 +28,15 @@ import { quoted, UsageError } from './usage-error.js';
 import { parseInteger, parseName, parseOneOf, parseSeconds, parseTimeout } from './values.js';
 
 /** rinetd's own. */
-const UDP_IDLE = 72_000;
+export const UDP_IDLE = 72_000;
 /** The path of a sockaddr_un has 108 bytes, a zero at its end or, for the abstract kind, in front (unix(7)). */
 const MOST_PATH_BYTES = 107;
 const MOST_MODE = 0o7777;
-const MOST_BACKLOG = 65_535;
-const MOST_FLOWS = 1_000_000;
-const MOST_FAILURES = 1000;
-const MOST_CLIENTS = 1_000_000;
-const CLIENTS = 10_000;
+export const MOST_BACKLOG = 65_535;
+export const MOST_FLOWS = 1_000_000;
+export const MOST_FAILURES = 1000;
+export const MOST_CLIENTS = 1_000_000;
+export const CLIENTS = 10_000;
 
 /** What the file says for all of its rules, where a rule says nothing. Times in milliseconds. */
 export interface Common {
@@ -125,10 +125,11 @@ const readProtocol = ({ bind, connect }: Rule, at: Located['at'], problems: Prob
 const ORIGINAL = '*';
 
 /** `unix:/PATH` or `unix:@NAME`; null for what begins with no `unix:`. */
-const readUnix = (text: string): UnixAddress | null => {
+export const readUnix = (text: string): UnixAddress | null => {
   if (!text.startsWith('unix:')) return null;
   const path = text.slice('unix:'.length);
   if (!/^[/@]./s.test(path)) throw new UsageError(`${quoted(text)} is neither unix:/PATH nor unix:@NAME`);
+  if (path.includes('\0')) throw new UsageError(`${quoted(text)} has a zero byte in it`);
   if (Buffer.byteLength(path) <= MOST_PATH_BYTES) return { path };
   throw new UsageError(`${quoted(text)} has more than ${MOST_PATH_BYTES} bytes behind unix:`);
 };
