@@ -113,7 +113,7 @@ const ruleWords = (service: Service, ident: string, above: number, whole: boolea
       shaping === null ? undefined : unless(whole, (shaping.toClient ? 1 : 0) + (shaping.toUpstream ? 2 : 0), 3),
     bufsize: orNothing(shaping?.bufferSize),
     timeout: unless(whole, seconds(limits.idle), seconds(idleOf(mode, protocol))),
-    half_closed_timeout: unless(whole, seconds(limits.halfClosed), seconds(halfClosedOf(limits.idle))),
+    half_closed_timeout: unless(whole, seconds(limits.halfClosed), seconds(halfClosedOf(protocol, limits.idle))),
     connect_timeout: unless(whole && protocol === 'tcp', seconds(limits.connect), seconds(COMMON.connect)),
     first_byte: unless(whole, seconds(limits.firstByte), seconds(DEFAULT_LIMITS.firstByte)),
     head_timeout: unless(whole, seconds(limits.head), seconds(DEFAULT_LIMITS.head)),

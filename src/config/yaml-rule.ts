@@ -47,7 +47,8 @@ export const idleOf = (mode: Service['mode'], protocol: Service['protocol']): nu
 };
 
 /** A half-closed connection has a bound in any case: its other end may be gone without a word. */
-export const halfClosedOf = (idle: number): number => (Number.isFinite(idle) ? idle : DEFAULT_LIMITS.halfClosed);
+export const halfClosedOf = (protocol: Service['protocol'], idle: number): number =>
+  protocol === 'tcp' && Number.isFinite(idle) ? idle : DEFAULT_LIMITS.halfClosed;
 
 /** Of a rule that has none; it tells the rules of one host from each other. */
 export const viaOf = (name: string, listen: readonly Listen[]): string =>
@@ -108,7 +109,7 @@ export const readRule = (rule: Rule, common: Common): Service => {
     logConnections: rule.log_connections ?? DEFAULT_SERVICE.logConnections,
     backlog: rule.listen_backlog ?? common.backlog,
     keepalive: rule.keepalive ?? DEFAULT_SERVICE.keepalive,
-    limits: readLimits(rule, rule.timeout ?? idleOf(mode, protocol), common),
+    limits: readLimits(rule, protocol, rule.timeout ?? idleOf(mode, protocol), common),
   };
   const name = rule.name ?? nameOf({ ...DEFAULT_SERVICE, ...relaying });
   return { ...relaying, name, http: readHttp(rule, mode === 'http' ? viaOf(name, listen) : null) };
@@ -203,12 +204,12 @@ export const accessList = ({ allow, deny }: Extract<Rule['access'], { deny?: unk
   deny: deny ?? [],
 });
 
-const readLimits = (rule: Rule, idle: number, common: Common): Limits => ({
+const readLimits = (rule: Rule, protocol: Service['protocol'], idle: number, common: Common): Limits => ({
   firstByte: rule.first_byte ?? DEFAULT_LIMITS.firstByte,
   head: rule.head_timeout ?? DEFAULT_LIMITS.head,
   connect: rule.connect_timeout ?? common.connect,
   idle,
-  halfClosed: rule.half_closed_timeout ?? halfClosedOf(idle),
+  halfClosed: rule.half_closed_timeout ?? halfClosedOf(protocol, idle),
   headBytes: rule.head_bytes ?? DEFAULT_LIMITS.headBytes,
   flows: rule.max_udp_connections ?? common.flows,
 });

@@ -211,7 +211,7 @@ const sensible = (service: Service): Service => {
   if (it.protocol === 'udp') {
     put({ listen: it.listen.filter((at) => !isUnix(at)), ftp: null, shaping: null, proxyOnly: false });
     put({ proxyProtocol: it.proxyProtocol && 'v2', tcpWrappers: null });
-    put({ limits: { ...it.limits, halfClosed: Number.isFinite(it.limits.idle) ? it.limits.idle : 120_000 } });
+    put({ limits: { ...it.limits, halfClosed: plain.limits.halfClosed } });
     // Given sockets say nothing of themselves, and the original destination neither.
     if (it.listen.length === 0) put({ listen: [{ host: null, port: 53 }] });
     if (it.targets.length === 0) put({ intercept: 'tproxy' });
