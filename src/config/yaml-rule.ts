@@ -57,7 +57,7 @@ export const viaOf = (name: string, listen: readonly Listen[]): string =>
 export const unknownOf = (mode: Service['mode'], proxyOnly: boolean): Service['unknown'] =>
   mode === 'http' && proxyOnly ? 'connect' : 'direct';
 
-export const nameOf = ({ listen, protocol, mode, targets, upstreams }: Omit<Service, 'name'>): string => {
+const nameOf = ({ listen, protocol, mode, targets, upstreams }: Omit<Service, 'name'>): string => {
   const from = listen
     .map((at) => (isUnix(at) ? `unix:${at.path}` : formatEnd({ ...at, host: at.host ?? '*' })))
     .join(', ');
