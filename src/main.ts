@@ -60,6 +60,13 @@ const warn = async (warnings: readonly string[]): Promise<void> => {
   if (!isDaemon()) writeSync(2, warnings.map((line) => `tproxy: ${line}\n`).join(''));
 };
 
+/** On stdout, all of it: a pipe may take a part at a time. Returns the exit code. */
+const print = (text: string): number => {
+  let bytes = Buffer.from(text);
+  while (bytes.length > 0) bytes = bytes.subarray(writeSync(1, bytes));
+  return EX.OK;
+};
+
 const run = async (): Promise<number> => {
   let usage = '';
   let plan: Plan | null = null;
@@ -68,13 +75,12 @@ const run = async (): Promise<number> => {
     const commandLine = await chooseDialect(basename(process.argv[1] ?? 'tproxy'), process.argv.slice(2));
     usage = commandLine.usage;
     const request = await commandLine.parse(commandLine.argv);
-    if (request.kind === 'print') {
-      writeSync(1, request.text);
-      return EX.OK;
-    }
+    if (request.kind === 'print') return print(request.text);
     plan = request.plan;
     await warn(request.file?.warnings ?? []);
-    return await carryOut(plan);
+    if (commandLine.purpose === 'run') return await carryOut(plan);
+    const { toYaml } = await import('./config/to-yaml.js');
+    return print(toYaml(plan, { whole: commandLine.purpose === 'check' }));
   } catch (error) {
     return await explain(error, usage, plan);
   }

@@ -23,7 +23,6 @@ export const OPTIONS = {
   pidFile: { ...SHARED.pidFile, short: 'P' },
   workers: { ...SHARED.workers, short: 'w' },
   logLevel: { long: 'log-level', takes: 'one' },
-  logConnections: { long: 'log-connections', takes: 'switch' },
   version: { long: 'version', short: 'v', takes: 'switch' },
   help: { long: 'help', short: 'h', takes: 'switch' },
 } as const satisfies Record<string, Option>;

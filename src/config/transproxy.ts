@@ -86,7 +86,6 @@ const readService = (args: Arguments, argv: readonly string[], ident: string): S
   const allow = all(args, OPTIONS.allow, parseAcl);
   return {
     ...readServing(args, OPTIONS, { mode, upstreams, ident, identity: argv, idle: DEFAULT_LIMITS.idle }),
-    logConnections: isSet(args, OPTIONS.logConnections),
     name: mode === 'http' ? `http to ${labels(upstreams)}` : relayName(target, upstreams),
     listen: readListen(args),
     targets: target === null ? [] : [targetTo(target)],
@@ -133,5 +132,9 @@ const readListen = (args: Arguments): Listen[] => {
   const names = places.map((place) => (isUnix(place) ? formatAddress(place) : `port ${place.port}`));
   const twice = names.find((name, i) => names.indexOf(name) < i);
   if (twice !== undefined) throw new UsageError(`${optionName(OPTIONS.server)}: ${twice} is given twice`);
-  return places.map((place) => (isUnix(place) ? { ...place, mode } : { host, port: place.port }));
+  return places.map((place) => {
+    if (!isUnix(place)) return { host, port: place.port };
+    // A name of the abstract kind has no permissions.
+    return { ...place, mode: place.path.startsWith('/') ? mode : null };
+  });
 };

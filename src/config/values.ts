@@ -7,7 +7,7 @@ import { quoted, UsageError } from './usage-error.js';
 // Each of these reads one option's value; `what` is the option's name in messages. All throw UsageError.
 
 /** A timer counts 2^31 milliseconds at most, and a longer wait than a week helps nobody. */
-const MOST_SECONDS = 7 * 24 * 60 * 60;
+export const MOST_SECONDS = 7 * 24 * 60 * 60;
 /** The last one, (uid_t)-1, means "no change" to setresuid(2). */
 const MOST_UID = 2 ** 32 - 2;
 

@@ -272,7 +272,7 @@ describe('a command line of transproxy', () => {
       listen: [
         { host: null, port: 80 },
         { path: '/run/a', mode: 0o660 },
-        { path: '@b', mode: 0o660 },
+        { path: '@b', mode: null },
       ],
       targets: [targetTo({ path: '/run/c' })],
     });
