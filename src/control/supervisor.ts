@@ -31,6 +31,7 @@ const RESOLVE_PAUSE = 1000;
  * @throws Failure when it can't start; nothing is left running then
  */
 export const supervise = async (plan: Plan, inherited: readonly number[]): Promise<number> => {
+  const obeySignals = handleSignals();
   const workerCount = plan.workers ?? availableParallelism();
   const log = openLog(logDestination(plan, inherited), plan);
   const budget = shareDescriptors(raiseDescriptorLimit(), workerCount);
@@ -54,7 +55,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   const counters = allocateCounters(workerCount);
   const server = new Server(plan, log, accessLog, counters, hosts, wrappers);
   await server.startWorkers(listening, budget);
-  handleSignals(server);
+  obeySignals(server);
   process.on('uncaughtException', (error) => server.onDefect(error));
   for (const name of listening.names) log.write('info', `listening on ${name}`);
   log.write('info', `ready: ${workerCount} workers${user === null ? '' : `, as user ${user.name}`}`);
