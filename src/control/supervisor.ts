@@ -28,6 +28,7 @@ import { checkWorkersLoadable, Workers } from './workers.js';
  * @throws Failure when it can't start; nothing is left running then
  */
 export const supervise = async (plan: Plan, inherited: readonly number[]): Promise<number> => {
+  const obeySignals = handleSignals();
   const workerCount = plan.workers ?? availableParallelism();
   const log = openLog(logDestination(plan, inherited), plan);
   const budget = shareDescriptors(raiseDescriptorLimit(), workerCount);
@@ -58,7 +59,7 @@ export const supervise = async (plan: Plan, inherited: readonly number[]): Promi
   const server = new Server(plan, log, accessLog, counters, hosts, wrappers);
   await server.startWorkers(listening, budget);
   server.report();
-  handleSignals(server);
+  obeySignals(server);
   process.on('uncaughtException', (error) => server.onDefect(error));
   for (const name of listening.names) log.write('info', `listening on ${name}`);
   log.write('info', `ready: ${workerCount} workers${user === null ? '' : `, as user ${user.name}`}`);
