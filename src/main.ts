@@ -1,18 +1,19 @@
 #!/usr/bin/env node
 import { writeSync } from 'node:fs';
 import { basename } from 'node:path';
+import type { Request } from './config/command-line.js';
 import { chooseDialect } from './config/dialect.js';
 import { UsageError } from './config/usage-error.js';
 import { EX, Failure } from './failure.js';
-import { isUnix, type Plan, type Service } from './plan.js';
+import { isUnix, type Service } from './plan.js';
 
 /** Carries a plan out in the way that the command line and the inherited descriptors ask for: the exit code. */
-const carryOut = async (plan: Plan): Promise<number> => {
+const carryOut = async ({ plan, reread, takeover }: Extract<Request, { kind: 'plan' }>): Promise<number> => {
   if (plan.services.some(({ listen }) => listen.length > 0)) {
     const { isDaemon, startDaemon } = await import('./control/daemonize.js');
     if (!plan.foreground && !isDaemon()) return startDaemon();
     const { supervise } = await import('./control/supervisor.js');
-    return supervise(plan, []);
+    return supervise(plan, [], { reread, takeover });
   }
   const { inspectInheritance } = await import('./control/inherited.js');
   const inheritance = inspectInheritance();
@@ -60,7 +61,7 @@ const run = async (): Promise<number> => {
     const commandLine = await chooseDialect(basename(process.argv[1] ?? 'tproxy'), process.argv.slice(2));
     usage = commandLine.usage;
     const request = commandLine.parse(commandLine.argv);
-    if (request.kind === 'plan') return await carryOut(request.plan);
+    if (request.kind === 'plan') return await carryOut(request);
     writeSync(1, request.text);
     return EX.OK;
   } catch (error) {

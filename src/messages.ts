@@ -1,11 +1,26 @@
 import type { UpstreamAddress } from './address.js';
-import type { LogLevel, Plan } from './plan.js';
+import type { LogLevel, Plan, Service } from './plan.js';
 
 /** A listening socket that a worker serves. The worker owns accepting from it, the control plane owns closing it. */
 export interface ListenerHandle {
-  /** Index into Plan.services. */
+  /** A service's id. */
   readonly service: number;
   readonly fd: number;
+}
+
+/** What a plan says of the whole program. */
+export type Settings = Omit<Plan, 'services'>;
+
+/** A service that a worker begins to serve. */
+export interface ServiceStart {
+  /**
+   * A number of one service in all plans of a process, never used for another: a message about one that is gone by now
+   * means no other. Those of the first plan are their indices.
+   */
+  readonly id: number;
+  readonly service: Service;
+  /** By host of hostsOf(service). */
+  readonly addresses: readonly (readonly UpstreamAddress[])[];
 }
 
 /** What a worker is started with. */
@@ -21,6 +36,8 @@ export interface WorkerStart {
   readonly maxConnections: number;
   /** Pipes that this worker may have open. */
   readonly maxPipes: number;
+  /** A listening socket to report `knock` for; null for none. */
+  readonly knockFd: number | null;
   readonly counters: SharedArrayBuffer;
   /** See OwnSockets. */
   readonly ownSockets: SharedArrayBuffer;
@@ -39,6 +56,19 @@ export type Command =
   | { readonly kind: 'health'; readonly service: number; readonly upstream: number; readonly up: boolean }
   /** The answer to a `resolve` report; empty when the name has no address. */
   | { readonly kind: 'resolved'; readonly name: string; readonly ips: readonly string[] }
+  /** Another plan. Open connections go on with the service that they began with. */
+  | {
+      readonly kind: 'plan';
+      readonly settings: Settings;
+      readonly added: readonly ServiceStart[];
+      /** Ids of services that are in the plan no more. */
+      readonly gone: readonly number[];
+      /** Sockets to listen on from now on, and those of before that have another service now. */
+      readonly listeners: readonly ListenerHandle[];
+      readonly maxConnections: number;
+    }
+  /** Listen on these no more, and say `left` with the same number. `last`: see Listener.leave. */
+  | { readonly kind: 'leave'; readonly number: number; readonly fds: readonly number[]; readonly last: boolean }
   | { readonly kind: 'dump' }
   | { readonly kind: 'stop' };
 
@@ -50,6 +80,10 @@ export type Report =
   | { readonly kind: 'access'; readonly lines: string }
   /** One line for each open connection. */
   | { readonly kind: 'dump'; readonly lines: readonly string[] }
+  /** What `leave` asks for is done: the sockets may be closed, as far as this worker goes. */
+  | { readonly kind: 'left'; readonly number: number }
+  /** Somebody wants to connect to WorkerStart.knockFd. */
+  | { readonly kind: 'knock' }
   /** Every address of a service's host failed: its name may have moved. */
   | { readonly kind: 'unreachable'; readonly service: number }
   /** A `resolved` command is asked for. */

@@ -8,7 +8,17 @@ const minimist = require('minimist') as typeof import('minimist');
 
 /** What a command line asks for: to carry out a plan, or to print a text on stdout and end with exit code 0. */
 export type Request =
-  | { readonly kind: 'plan'; readonly plan: Plan }
+  | {
+      readonly kind: 'plan';
+      readonly plan: Plan;
+      /**
+       * For a plan from a file: reads it again, by an absolute path, because a daemon's folder is not the one that it was
+       * started in. Throws Failure whose message has all problems.
+       */
+      readonly reread?: () => Plan;
+      /** The pid file of a process whose listening sockets are to be taken over. */
+      readonly takeover?: string;
+    }
   | { readonly kind: 'print'; readonly text: string };
 
 /** One option of a dialect. */

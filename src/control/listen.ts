@@ -1,71 +1,83 @@
 import { formatAddress, type ListenAddress } from '../address.js';
 import { EX, Failure } from '../failure.js';
-import type { ListenerHandle } from '../messages.js';
-import { isUnix, type Plan } from '../plan.js';
+import { isUnix, type Plan, type Service } from '../plan.js';
 import { E, SystemError } from '../sys/errno.js';
 import { adoptFd, closeFd } from '../sys/process.js';
 import { boundSocket, localAddress, prepareListener, startListening } from '../sys/socket.js';
 import { resolveHost } from './resolve.js';
 
-/** What the workers listen on. */
-export interface Listening {
-  /** By worker. */
-  readonly handles: readonly (readonly ListenerHandle[])[];
+/** One address that a plan listens on. */
+export interface Place {
+  /** Tells it from all others, in every plan and every process: `tcp 192.0.2.1:80`. */
+  readonly key: string;
   /** For the log: where a client finds us. */
-  readonly names: readonly string[];
+  readonly name: string;
+  readonly address: ListenAddress;
+  readonly service: Service;
+  /** Of the service in its plan. */
+  readonly index: number;
+  /** One of all addresses of both families: a kernel without IPv6 still has every IPv4 address. */
+  readonly anyFamily: boolean;
 }
 
 /**
- * Binds every address of every service, with one socket for each worker (SO_REUSEPORT), so that workers do not contend
- * for one queue.
- * @throws Failure with the address and the errno
+ * Where a plan listens, its names looked up.
+ * @throws Failure for a name that has no address, and for a place that two services have
  */
-export const openListeners = async (plan: Plan, workers: number): Promise<Listening> => {
-  const handles: ListenerHandle[][] = Array.from({ length: workers }, () => []);
-  const names: string[] = [];
-  for (const [service, { listen }] of plan.services.entries()) {
-    for (const at of listen) {
+export const placesOf = async (plan: Plan): Promise<readonly Place[]> => {
+  const places = new Map<string, Place>();
+  for (const [index, service] of plan.services.entries()) {
+    for (const at of service.listen) {
       if (isUnix(at)) continue;
       const { host, port } = at;
       for (const ip of host === null ? ['::', '0.0.0.0'] : await resolveHost(host)) {
         const address: ListenAddress = { ip, port };
-        try {
-          const fds = openShared(address, workers);
-          for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd });
-          names.push(formatAddress(address));
-        } catch (error) {
-          // A kernel without IPv6 still has every IPv4 address.
-          if (host === null && ip === '::' && isWithoutIPv6(error)) continue;
-          throw asFailure(error);
+        const name = formatAddress(address);
+        const key = `tcp ${name}`;
+        const other = places.get(key);
+        if (other !== undefined) {
+          throw new Failure(`${name} is listened on twice: by ${other.service.name} and ${service.name}`, EX.CONFIG);
         }
+        places.set(key, { key, name, address, service, index, anyFamily: host === null });
       }
     }
   }
-  return { handles, names };
+  return [...places.values()];
 };
 
-/** Makes listening sockets that were handed to us ready to serve: all workers share them. */
-export const adoptListeners = (fds: readonly number[], workers: number): Listening => {
-  for (const fd of fds) {
-    adoptFd(fd);
-    prepareListener(fd);
+/**
+ * Opens a place with one socket for each worker (SO_REUSEPORT), so that workers do not contend for one queue; none at
+ * all where the kernel lacks the family and another will do.
+ * @throws Failure with the address and the errno
+ */
+export const openPlace = ({ address, service, anyFamily }: Place, workers: number): readonly number[] => {
+  const fds: number[] = [];
+  try {
+    // A socket that does not share fails where any other listens. Without this a second daemon of the same user would
+    // quietly take a part of the first one's connections (socket(7), SO_REUSEPORT).
+    closeFd(boundSocket(address, false));
+    for (let i = 0; i < workers; i++) fds.push(boundSocket(address, workers > 1));
+    for (const fd of fds) applyOptions(fd, address, service);
+    return fds;
+  } catch (error) {
+    fds.forEach(closeFd);
+    if (anyFamily && address.ip === '::' && isWithoutIPv6(error)) return [];
+    throw asFailure(error);
   }
-  // All of them belong to the one service that a command line makes.
-  const shared = fds.map((fd) => ({ service: 0, fd }));
-  const names = fds.map((fd) => {
-    const address = localAddress(fd);
-    return address === null ? `fd ${fd}` : formatAddress(address);
-  });
-  return { handles: Array.from({ length: workers }, () => shared), names };
 };
 
-const openShared = (address: ListenAddress, workers: number): number[] => {
-  // A socket that does not share fails where any other listens. Without this a second daemon of the same user would
-  // quietly take a part of the first one's connections (socket(7), SO_REUSEPORT).
-  closeFd(boundSocket(address, false));
-  const fds = Array.from({ length: workers }, () => boundSocket(address, workers > 1));
-  for (const fd of fds) startListening(fd, address);
-  return fds;
+/** Gives a socket what a service says of its sockets, and lets it listen. One that listens already is changed to that. */
+export const applyOptions = (fd: number, address: ListenAddress, { keepalive, backlog }: Service): void => {
+  prepareListener(fd, keepalive);
+  startListening(fd, address, backlog ?? undefined);
+};
+
+/** Makes a listening socket that was handed to us ready to serve; returns its name for the log. */
+export const adoptListener = (fd: number, { keepalive }: Service): string => {
+  adoptFd(fd);
+  prepareListener(fd, keepalive);
+  const address = localAddress(fd);
+  return address === null ? `fd ${fd}` : formatAddress(address);
 };
 
 const isWithoutIPv6 = (error: unknown): boolean =>

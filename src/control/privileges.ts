@@ -1,6 +1,7 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import posix from 'posix';
 import { EX, Failure } from '../failure.js';
+import { keepOverSetuid, retainOnly } from '../sys/capabilities.js';
 
 export interface User {
   readonly name: string;
@@ -22,34 +23,61 @@ export const findUser = (text: string): User => {
   }
 };
 
+/** Those of `capabilities` that this process has. */
+export const held = (capabilities: readonly number[]): number[] => {
+  const effective = capabilitiesIn(readStatus('self'), 'CapEff');
+  return capabilities.filter((capability) => effective & maskOf([capability]));
+};
+
 /**
  * Becomes `user` for good: supplementary groups, group, user, in this order, because each step takes away the right to
  * the one before it. The C library carries each over to all threads (nptl(7)); that this came true is read back from
- * the kernel.
+ * the kernel. This thread, and those that it starts from now on, keep the capabilities of `kept`. root keeps what root
+ * has.
  * @throws Failure when any of it fails
  */
-export const dropPrivileges = (user: User): void => {
+export const dropPrivileges = (user: User, kept: readonly number[] = []): void => {
   const { name, uid, gid } = user;
+  const fail = (why: string): Failure =>
+    new Failure(`can't become user ${name} (uid ${uid}, gid ${gid}): ${why}`, EX.NOPERM);
   const step = (what: string, call: () => void): void => {
     try {
       call();
     } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
-      throw new Failure(`can't become user ${name} (uid ${uid}, gid ${gid}): ${what}: ${code}`, EX.NOPERM);
+      throw fail(`${what}: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`);
     }
   };
+  const keeps = kept.length > 0 && uid !== 0;
+  if (keeps) step('prctl PR_SET_KEEPCAPS', () => keepOverSetuid(true));
   step('initgroups', () => posix.initgroups(name, gid));
   step('setregid', () => posix.setregid(gid, gid));
   step('setreuid', () => posix.setreuid(uid, uid));
-  for (const thread of readdirSync('/proc/self/task')) {
-    const status = readFileSync(`/proc/self/task/${thread}/status`, 'latin1');
-    const ids = (field: string): string[] =>
-      (status.match(new RegExp(`^${field}:\\t(.*)$`, 'm'))?.[1] ?? '').split('\t');
-    const whole = ids('Uid').every((id) => id === `${uid}`) && ids('Gid').every((id) => id === `${gid}`);
-    if (!whole) throw new Failure(`can't become user ${name}: thread ${thread} kept its privileges`, EX.NOPERM);
+  if (keeps) {
+    step('capset', () => retainOnly(kept));
+    step('prctl PR_SET_KEEPCAPS', () => keepOverSetuid(false));
   }
-  if (uid !== 0 && canBecomeRoot()) throw new Failure(`can't become user ${name}: root can be had back`, EX.NOPERM);
+  // The first thread, which is this one, has the process's number.
+  const first = readlinkSync('/proc/self');
+  for (const thread of readdirSync('/proc/self/task')) {
+    const status = readStatus(`self/task/${thread}`);
+    const ids = (name: string): string[] => field(status, name).split('\t');
+    const whole = ids('Uid').every((id) => id === `${uid}`) && ids('Gid').every((id) => id === `${gid}`);
+    const allowed = keeps && thread === first ? maskOf(kept) : 0n;
+    const bare = ['CapPrm', 'CapEff'].every((set) => capabilitiesIn(status, set) === allowed);
+    if (!whole || (uid !== 0 && !bare)) throw fail(`thread ${thread} kept its privileges`);
+  }
+  if (uid !== 0 && canBecomeRoot()) throw fail('root can be had back');
 };
+
+const readStatus = (process: string): string => readFileSync(`/proc/${process}/status`, 'latin1');
+
+const field = (status: string, name: string): string => status.match(new RegExp(`^${name}:\\t(.*)$`, 'm'))?.[1] ?? '';
+
+/** A set of capabilities as a bit mask; proc(5) writes it in hexadecimal. */
+const capabilitiesIn = (status: string, set: string): bigint => BigInt(`0x${field(status, set)}`);
+
+const maskOf = (capabilities: readonly number[]): bigint =>
+  capabilities.reduce((mask, capability) => mask | (1n << BigInt(capability)), 0n);
 
 const canBecomeRoot = (): boolean => {
   try {

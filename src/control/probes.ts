@@ -1,9 +1,9 @@
 import { connect } from 'node:net';
 import { bracketed, formatAddress, type UpstreamAddress } from '../address.js';
-import type { Plan, Service, Upstream } from '../plan.js';
+import type { Service, Upstream } from '../plan.js';
 import type { Log } from './log.js';
 
-/** What a row of probes needs to know, and who it tells. */
+/** What probes need to know, and who they tell. Services go by their ids. */
 export interface ProbesOwner {
   readonly log: Log;
   /** An upstream's addresses as they are now. */
@@ -12,29 +12,46 @@ export interface ProbesOwner {
   onHealth(service: number, upstream: number, up: boolean): void;
 }
 
-/** Starts the probes of a plan; what it returns ends them. */
-export const startProbes = (plan: Plan, owner: ProbesOwner): (() => void) => {
-  const probes = plan.services.flatMap((service, i) =>
-    service.check === null ? [] : service.upstreams.map((upstream, j) => new Probe(service, i, upstream, j, owner)),
-  );
-  return () => {
-    for (const probe of probes) probe.stop();
-  };
-};
+/** The probes of all services, from plan to plan. */
+export class Probes {
+  readonly #owner: ProbesOwner;
+  readonly #running = new Map<number, readonly Probe[]>();
+
+  constructor(owner: ProbesOwner) {
+    this.#owner = owner;
+  }
+
+  begin(services: Iterable<readonly [id: number, service: Service]>): void {
+    for (const [id, service] of services) {
+      if (service.check === null) continue;
+      this.#running.set(
+        id,
+        service.upstreams.map((upstream, i) => new Probe(service, id, upstream, i, this.#owner)),
+      );
+    }
+  }
+
+  end(ids: Iterable<number>): void {
+    for (const id of ids) {
+      for (const probe of this.#running.get(id) ?? []) probe.stop();
+      this.#running.delete(id);
+    }
+  }
+}
 
 /** The probes of one upstream, one after the other. It counts as up until one fails. */
 class Probe {
   readonly #service: Service;
-  readonly #serviceIndex: number;
+  readonly #id: number;
   readonly #upstream: Upstream;
   readonly #upstreamIndex: number;
   readonly #owner: ProbesOwner;
   #timer: NodeJS.Timeout | null = null;
   #isUp = true;
 
-  constructor(service: Service, serviceIndex: number, upstream: Upstream, upstreamIndex: number, owner: ProbesOwner) {
+  constructor(service: Service, id: number, upstream: Upstream, upstreamIndex: number, owner: ProbesOwner) {
     this.#service = service;
-    this.#serviceIndex = serviceIndex;
+    this.#id = id;
     this.#upstream = upstream;
     this.#upstreamIndex = upstreamIndex;
     this.#owner = owner;
@@ -51,7 +68,7 @@ class Probe {
   }
 
   async #run(): Promise<void> {
-    const addresses = this.#owner.addressesOf(this.#serviceIndex, this.#upstreamIndex);
+    const addresses = this.#owner.addressesOf(this.#id, this.#upstreamIndex);
     // A client's connection would wait for so long, so that a lost packet is no reason to call an upstream down.
     const failure = await tryAddresses(addresses, this.#service.limits.connect);
     if (this.#timer === null) return;
@@ -67,7 +84,7 @@ class Probe {
     const name = `upstream ${scheme}://${bracketed(host)}:${port}`;
     if (isUp) this.#owner.log.write('info', `${name} is up again`);
     else this.#owner.log.write('warn', `${name} is down: ${failure}`);
-    this.#owner.onHealth(this.#serviceIndex, this.#upstreamIndex, isUp);
+    this.#owner.onHealth(this.#id, this.#upstreamIndex, isUp);
   }
 }
 

@@ -16,27 +16,68 @@ const LONGEST_PAUSE = 5000;
 /** Failures that say that the machine, or this process, has run out (accept(2)). */
 const SCARCE: ReadonlySet<number> = new Set([E.MFILE, E.NFILE, E.NOBUFS, E.NOMEM]);
 
+/** How many connections one thread may have, and which of its listeners wait until there are fewer. */
+export class Room {
+  /** While the thread has so many, more wait in the sockets' queues. */
+  most: number;
+  readonly #waiting = new Set<Listener>();
+
+  constructor(most: number) {
+    this.most = most;
+  }
+
+  waitedFor(listener: Listener): void {
+    this.#waiting.add(listener);
+  }
+
+  /** A connection of this thread ended. */
+  onClosed(): void {
+    if (this.#waiting.size === 0) return;
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const listener of waiting) listener.site.loop.again(listener);
+  }
+}
+
 /** A listening socket as one thread serves it. */
 export class Listener implements Watcher, Runnable, Timed {
   deadline = Number.POSITIVE_INFINITY;
   tick = Number.POSITIVE_INFINITY;
-  readonly #site: Site;
   readonly #fd: number;
   readonly #port: number | null;
-  readonly #mostConnections: number;
+  readonly #room: Room;
   #pause = 0;
-  #full = false;
+  #left = false;
   /** That there is no room was said, and nothing has changed since but for single connections. */
   #saidFull = false;
 
-  /** `mostConnections` of this thread; while it has so many, more wait in the socket's queue. */
-  constructor(site: Site, fd: number, mostConnections: number) {
-    this.#site = site;
+  /** What it accepts is served by `site`; another one takes over with the next connection. */
+  constructor(
+    public site: Site,
+    fd: number,
+    room: Room,
+  ) {
     this.#fd = fd;
     this.#port = localAddress(fd)?.port ?? null;
-    this.#mostConnections = mostConnections;
+    this.#room = room;
     // Of the threads that share a socket one is woken; with a socket of its own it changes nothing.
     site.loop.add(fd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, this);
+  }
+
+  /**
+   * Accepts nothing more: the socket is left to whoever has it beside this thread. With `last`, nobody has, and what
+   * waits in its queue is accepted first, as far as there is room.
+   */
+  leave(last: boolean): void {
+    const { connections } = this.site.thread;
+    while (last && connections.size < this.#room.most) {
+      const fd = accept(this.#fd);
+      if (fd >= 0) admit(this.site, fd, peerOfLast(), this.#port);
+      else if (fd === -E.AGAIN || SCARCE.has(-fd)) break;
+    }
+    this.#left = true;
+    this.site.loop.timers.forget(this);
+    this.site.loop.remove(this.#fd);
   }
 
   onEvents(): void {
@@ -48,20 +89,13 @@ export class Listener implements Watcher, Runnable, Timed {
     this.run();
   }
 
-  /** A connection of this thread ended: there is room again. */
-  onClosed(): void {
-    if (!this.#full) return;
-    this.#full = false;
-    this.#site.loop.again(this);
-  }
-
   run(): void {
-    const { loop, connections } = this.#site.thread;
-    if (this.deadline !== Number.POSITIVE_INFINITY) return;
+    const { loop, connections } = this.site.thread;
+    if (this.deadline !== Number.POSITIVE_INFINITY || this.#left) return;
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
-      if (connections.size >= this.#mostConnections) {
+      if (connections.size >= this.#room.most) {
         if (!this.#saidFull) this.#log('warn', `${connections.size} connections are open: more have to wait`);
-        this.#full = true;
+        this.#room.waitedFor(this);
         this.#saidFull = true;
         return;
       }
@@ -71,7 +105,7 @@ export class Listener implements Watcher, Runnable, Timed {
         this.#saidFull = false;
         return;
       }
-      if (fd >= 0) admit(this.#site, fd, peerOfLast(), this.#port);
+      if (fd >= 0) admit(this.site, fd, peerOfLast(), this.#port);
       else if (SCARCE.has(-fd)) {
         this.#backOff(-fd);
         return;
@@ -83,7 +117,7 @@ export class Listener implements Watcher, Runnable, Timed {
 
   /** Accepting at once again would fail at once again, and spin. */
   #backOff(errno: number): void {
-    const { loop } = this.#site;
+    const { loop } = this.site;
     if (this.#pause === 0) this.#log('error', `accept: ${errnoName(errno)}: nothing is accepted for a moment`);
     this.#pause = Math.min(LONGEST_PAUSE, Math.max(PAUSE, 2 * this.#pause));
     this.deadline = loop.now + this.#pause;
@@ -91,6 +125,6 @@ export class Listener implements Watcher, Runnable, Timed {
   }
 
   #log(level: 'warn' | 'error', message: string): void {
-    this.#site.reporter.log(level, `${this.#site.service.name}: ${message}`);
+    this.site.reporter.log(level, `${this.site.service.name}: ${message}`);
   }
 }

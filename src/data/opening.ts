@@ -159,8 +159,8 @@ export class Opening implements Dialer, Runnable, Timed {
 
   onUnreachable(error: SystemError): void {
     this.#dial = null;
-    const { loop, reporter, index } = this.#site;
-    reporter.unreachable(index);
+    const { loop, reporter, id } = this.#site;
+    reporter.unreachable(id);
     this.#member?.failed(loop.now);
     if (this.#next < this.#way.members.length) {
       reporter.log('warn', `${this.#site.service.name}: ${error.message}; trying the next upstream`);

@@ -10,11 +10,11 @@ import { Host, Member, Pool } from './pool.js';
 /** What a thread's connections tell the rest of the program. */
 export interface Reporter {
   /** Debug messages are wanted; they are not worth making otherwise. */
-  readonly verbose: boolean;
+  verbose: boolean;
   log(level: LogLevel, message: string): void;
   /** One entry of the access log, without its time; null where there is no such log. */
-  readonly access: ((entry: string) => void) | null;
-  /** Every address of one of the service's hosts failed. */
+  access: ((entry: string) => void) | null;
+  /** Every address of one of the service's hosts failed. `service`: Site.id. */
   unreachable(service: number): void;
 }
 
@@ -30,17 +30,22 @@ export interface Thread {
   onClosed: () => void;
 }
 
-/** A service as one thread serves it. */
+/**
+ * A service as one thread serves it. What it consists of is made by the first connection: of a thousand services in one
+ * file most have none for long, in most threads.
+ */
 export class Site {
-  readonly acl: NetworkSet | null;
-  readonly trusted: NetworkSet;
-  readonly pool: Pool;
-  /** A relay's fixed target. */
-  readonly target: Host | null;
+  readonly #addresses: (readonly UpstreamAddress[])[];
+  readonly #seed: number;
+  #acl: NetworkSet | null | undefined;
+  #trusted: NetworkSet | undefined;
+  #pool: Pool | undefined;
+  #target: Host | null | undefined;
 
   /** `addresses` by host of hostsOf(service). `seed`: see Host. */
   constructor(
-    readonly index: number,
+    /** What reports and commands know the service by. */
+    readonly id: number,
     readonly service: Service,
     readonly thread: Thread,
     /** null for a plain relay. */
@@ -48,14 +53,42 @@ export class Site {
     addresses: readonly (readonly UpstreamAddress[])[],
     seed: number,
   ) {
-    const allow = service.access[0]?.allow;
-    this.acl = allow === undefined || allow === null ? null : new NetworkSet(allow as Cidr[]);
-    this.trusted = new NetworkSet(service.http.trust);
-    const members = service.upstreams.map(
-      (upstream, i) => new Member(upstream, parts?.authorization(upstream) ?? null, addresses[i] ?? [], seed),
-    );
-    this.pool = new Pool(service, members, seed);
-    this.target = service.targets.length === 0 ? null : new Host(addresses[service.upstreams.length] ?? [], seed);
+    this.#addresses = [...addresses];
+    this.#seed = seed;
+  }
+
+  get acl(): NetworkSet | null {
+    if (this.#acl === undefined) {
+      const allow = this.service.access[0]?.allow;
+      this.#acl = allow === undefined || allow === null ? null : new NetworkSet(allow as Cidr[]);
+    }
+    return this.#acl;
+  }
+
+  get trusted(): NetworkSet {
+    this.#trusted ??= new NetworkSet(this.service.http.trust);
+    return this.#trusted;
+  }
+
+  get pool(): Pool {
+    if (this.#pool === undefined) {
+      const { service, parts } = this;
+      const members = service.upstreams.map(
+        (upstream, i) =>
+          new Member(upstream, parts?.authorization(upstream) ?? null, this.#addresses[i] ?? [], this.#seed),
+      );
+      this.#pool = new Pool(service, members, this.#seed);
+    }
+    return this.#pool;
+  }
+
+  /** A relay's fixed target. */
+  get target(): Host | null {
+    if (this.#target === undefined) {
+      const { targets, upstreams } = this.service;
+      this.#target = targets.length === 0 ? null : new Host(this.#addresses[upstreams.length] ?? [], this.#seed);
+    }
+    return this.#target;
   }
 
   /** Connections to upstreams may serve one client after another: nothing said on them when they began is of one client. */
@@ -73,6 +106,14 @@ export class Site {
 
   /** `host`: index into hostsOf(service). */
   setAddresses(host: number, addresses: readonly UpstreamAddress[]): void {
-    if (host < hostsOf(this.service).length) (this.pool.members[host] ?? this.target)?.setAddresses(addresses);
+    if (host >= hostsOf(this.service).length) return;
+    this.#addresses[host] = addresses;
+    if (host < this.service.upstreams.length) this.#pool?.members[host]?.setAddresses(addresses);
+    else this.#target?.setAddresses(addresses);
+  }
+
+  /** The plan has it no more. Its open connections go on; nobody else comes for those that wait for clients. */
+  retire(): void {
+    for (const { spares } of this.#pool?.members ?? []) spares.keep([]);
   }
 }

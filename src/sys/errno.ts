@@ -22,6 +22,8 @@ export const E = {
   NOBUFS: number('ENOBUFS'),
   NOTCONN: number('ENOTCONN'),
   TIMEDOUT: number('ETIMEDOUT'),
+  // Node has no name for it (asm-generic/errno.h).
+  TOOMANYREFS: 109,
   INPROGRESS: number('EINPROGRESS'),
 } as const;
 

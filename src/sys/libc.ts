@@ -18,6 +18,22 @@ const self = koffi.load(null);
 const bind = <F>(name: string, result: string, parameters: readonly string[]): F =>
   self.func(name, result, [...parameters]) as unknown as F;
 
+/** The same, bound by its first call: most processes never make one, and under inetd start-up time counts. */
+const bindLate = <A extends readonly unknown[]>(
+  name: string,
+  result: string,
+  parameters: readonly string[],
+): ((...given: A) => number) => {
+  let bound: ((...given: A) => number) | null = null;
+  return (...given) => {
+    bound ??= bind<(...given: A) => number>(name, result, parameters);
+    return bound(...given);
+  };
+};
+
+/** Where the bytes of a buffer stand: for structs that point to others. Keep the buffer reachable meanwhile. */
+export const addressOf: (memory: Buffer) => bigint = koffi.address;
+
 /** The errno of this thread's last call. */
 export const errno: () => number = koffi.errno;
 
@@ -104,3 +120,15 @@ export const epollWait = bind<(epoll: Fd, events: Memory, most: number, timeout:
   'int',
   ['int', 'void *', 'int', 'int'],
 );
+export const prctl = bindLate<readonly [option: number, value: number]>('prctl', 'int', ['int', 'ulong']);
+export const capset = bindLate<readonly [header: Memory, sets: Memory]>('capset', 'int', ['void *', 'void *']);
+export const sendmsg = bindLate<readonly [fd: Fd, message: Memory, flags: number]>('sendmsg', 'long', [
+  'int',
+  'void *',
+  'int',
+]);
+export const recvmsg = bindLate<readonly [fd: Fd, message: Memory, flags: number]>('recvmsg', 'long', [
+  'int',
+  'void *',
+  'int',
+]);

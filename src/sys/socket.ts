@@ -19,6 +19,8 @@ const SO_ERROR = 4;
 const SO_KEEPALIVE = 9;
 const SO_LINGER = 13;
 const SO_REUSEPORT = 15;
+const SO_ATTACH_FILTER = 26;
+const SO_DETACH_FILTER = 27;
 const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
 const IPPROTO_TCP = 6;
@@ -84,18 +86,53 @@ export const boundSocket = (address: ListenAddress, share: boolean): number => {
   }
 };
 
-/** @throws SystemError with the address, as EADDRINUSE when another socket listens there that does not share it */
-export const startListening = (fd: number, address: ListenAddress): void => {
-  must(result(libc.listen(fd, BACKLOG)), 'listen', address);
+/**
+ * `backlog`: connections that wait to be accepted, at most; called again, it changes that (listen(2)).
+ * @throws SystemError with the address, as EADDRINUSE when another socket listens there that does not share it
+ */
+export const startListening = (fd: number, address: ListenAddress, backlog = MOST_BACKLOG): void => {
+  must(result(libc.listen(fd, backlog)), 'listen', address);
 };
 
 /** The kernel cuts it to net.core.somaxconn, which is 4096 since Linux 5.4 (listen(2)). */
-const BACKLOG = 65_535;
+const MOST_BACKLOG = 65_535;
 
-/** The options that accepted sockets inherit from their listener. */
-export const prepareListener = (fd: number): void => {
+/** The options that accepted sockets inherit from their listener. `keepalive`: SO_KEEPALIVE. */
+export const prepareListener = (fd: number, keepalive = true): void => {
   setInteger(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, keepalive ? 1 : 0);
+};
+
+/**
+ * Classic BPF: drops segments with SYN and without ACK. A filter of a TCP socket sees a segment from its TCP header on,
+ * and the flags are its byte 13 (tcp_filter in net/ipv4/tcp_ipv4.c). Each instruction: code, jump if true, if false, k.
+ */
+const NO_SYN = Buffer.from(
+  [
+    [0x30, 0, 0, 13], // ldb [13]
+    [0x54, 0, 0, 0x12], // and #ACK|SYN
+    [0x15, 0, 1, 0x02], // jeq #SYN
+    [0x06, 0, 0, 0], // ret #0: drop
+    [0x06, 0, 0, 0xffff], // ret #65535: keep
+  ].flatMap(([code = 0, ifTrue = 0, ifFalse = 0, k = 0]) => [code, 0, ifTrue, ifFalse, k & 0xff, k >> 8, 0, 0]),
+);
+
+/**
+ * Lets no more handshakes begin on a listening TCP socket; those that have begun come to their end. To close it at once
+ * would reset them, and whatever waits to be accepted. A client that comes now is not answered, and asks again a second
+ * later, when the socket may be gone: then it is refused.
+ */
+export const stopHandshakes = (fd: number): void => {
+  // struct sock_fprog: a length of 16 bits, and at the pointer's alignment where the instructions are.
+  const program = Buffer.alloc(16);
+  program.writeUInt16LE(NO_SYN.length / 8, 0);
+  program.writeBigUInt64LE(libc.addressOf(NO_SYN), 8);
+  libc.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, program, program.length);
+};
+
+/** Takes stopHandshakes back. */
+export const allowHandshakes = (fd: number): void => {
+  setInteger(fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
 };
 
 /** Starts a connect: 0, or -EINPROGRESS while it is under way, or another errno negated (connect(2)). */

@@ -5,7 +5,8 @@ import { describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { until } from '../../scripts/lab/until.js';
 import type { UpstreamAddress } from '../../src/address.js';
-import { startProbes } from '../../src/control/probes.js';
+import { Probes } from '../../src/control/probes.js';
+import type { Service } from '../../src/plan.js';
 import { planOf, recordingLog } from './plans.js';
 
 const LOOPBACK = '127.0.0.1';
@@ -53,7 +54,7 @@ const startProbing = (line: string, addresses: (readonly UpstreamAddress[])[]) =
   const log = recordingLog();
   const changes: Change[] = [];
   let probed = 0;
-  const stop = startProbes(planOf(`--check 0.01 ${line}`), {
+  const probes = new Probes({
     log,
     addressesOf: (_, upstream) => {
       probed++;
@@ -61,6 +62,8 @@ const startProbing = (line: string, addresses: (readonly UpstreamAddress[])[]) =
     },
     onHealth: (service, upstream, up) => changes.push({ service, upstream, up }),
   });
+  probes.begin(planOf(`--check 0.01 ${line}`).services.entries());
+  const stop = (): void => probes.end([0]);
   return { log, changes, addresses, stop, probed: () => probed };
 };
 
@@ -136,13 +139,14 @@ describe('probes of upstreams', () => {
   });
 
   test('there are none without --check, nor after their end', async (t) => {
-    const owner = {
+    const probes = new Probes({
       log: recordingLog(),
       addressesOf: () => assert.fail('probed'),
       onHealth: () => assert.fail('changed'),
-    };
-    startProbes(planOf('a 1'), owner);
-    startProbes(planOf('--check 0.01 a 1'), owner)();
+    });
+    probes.begin(planOf('a 1').services.entries());
+    probes.begin([[7, planOf('--check 0.01 a 1').services[0] as Service]]);
+    probes.end([7]);
     const others = startProbing('a 1', [[]]);
     t.after(others.stop);
     await until('five probes of another plan', () => others.probed() >= 5);

@@ -53,6 +53,7 @@ const begin = (over: Partial<Omit<WorkerStart, 'wakeFd'>> = {}): Omit<WorkerStar
   addresses: [[]],
   maxConnections: 10,
   maxPipes: 10,
+  knockFd: null,
   counters: allocateCounters(1),
   ownSockets: allocateOwnSockets(),
   ...over,
@@ -131,7 +132,7 @@ describe('Workers', () => {
     const owner = new Owner();
     const workers = new Workers(owner);
     await workers.start(begin());
-    workers.tell({ kind: 'addresses', service: 0, host: 0, addresses: null } as unknown as Command);
+    workers.tell({ kind: 'leave', fds: null } as unknown as Command);
     await owner.until(() => owner.deaths.length > 0);
     assert.match(owner.deaths[0] ?? '', /^worker 0: .*TypeError/s);
     // As the owner does at once.

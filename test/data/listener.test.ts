@@ -2,15 +2,16 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Listener } from '../../src/data/listener.js';
+import { Listener, Room } from '../../src/data/listener.js';
 import { Door, openDescriptors, type Peer, type Script, Stage, turns, until } from './rig.js';
 
 /** A stage whose service listens on `door`. */
 const serving = (mostConnections: number, service: ConstructorParameters<typeof Stage>[0] = {}): [Stage, Door] => {
   const stage = new Stage(service);
   const door = new Door();
-  const listener = new Listener(stage.site, door.fd, mostConnections);
-  stage.thread.onClosed = () => listener.onClosed();
+  const room = new Room(mostConnections);
+  new Listener(stage.site, door.fd, room);
+  stage.thread.onClosed = () => room.onClosed();
   return [stage, door];
 };
 

@@ -4,7 +4,7 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import posix from 'posix';
-import { Listener } from '../../src/data/listener.js';
+import { Listener, Room } from '../../src/data/listener.js';
 import { Door, Stage, turns, until } from './rig.js';
 
 const clock = { now: 1000 };
@@ -12,7 +12,7 @@ performance.now = () => clock.now;
 
 const stage = new Stage();
 const door = new Door();
-new Listener(stage.site, door.fd, 100);
+new Listener(stage.site, door.fd, new Room(100));
 const clients = [door.connect(), door.connect()];
 
 const errors = (): [string, string][] => stage.logs.filter(([level]) => level === 'error');

@@ -1,0 +1,197 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EX, Failure } from '../failure.js';
+import type { ListenerHandle } from '../messages.js';
+import type { Service } from '../plan.js';
+import { closeFd } from '../sys/process.js';
+import { allowHandshakes, stopHandshakes } from '../sys/socket.js';
+import { adoptListener, applyOptions, openPlace, type Place } from './listen.js';
+
+/**
+ * How long a socket that shall be closed waits for the last step of handshakes that have begun, in ms. Shorter than a
+ * second, after which clients whose first step was not answered come again (RFC 6298 section 2).
+ */
+const GRACE = 500;
+
+/** Sockets by their place's key. */
+export type Sockets = ReadonlyMap<string, readonly number[]>;
+
+/** Has all workers leave sockets (see Command), and settles when they have. */
+type Leave = (fds: readonly number[], last: boolean) => Promise<void>;
+
+/** What a plan would change, with all sockets open that it needs. One of the two ends it. */
+export interface Change {
+  /** By worker. `service` is an index into the plan's services. */
+  readonly handles: readonly (readonly ListenerHandle[])[];
+  /** Names of places that are new. */
+  readonly opened: readonly string[];
+  /** Keys of places that the plan has no more. */
+  readonly dropped: readonly string[];
+  /** The plan counts: what it has no more is left, and closed once nothing waits there. */
+  commit(): void;
+  /** It does not: all is as it was. */
+  abandon(): void;
+}
+
+/** All sockets that the process listens on, from plan to plan. The workers accept from them, and here they are closed. */
+export class Listeners {
+  readonly #workers: number;
+  readonly #leave: Leave;
+  /** By place. */
+  readonly #open = new Map<string, readonly number[]>();
+  /** No handshakes begin there any more, and what waits there is still accepted. */
+  readonly #ending = new Map<string, readonly number[]>();
+  /** Settles when the sockets are closed that workers are leaving. */
+  #leaving: Promise<unknown> = Promise.resolve();
+
+  /** `taken` was taken over from another process. */
+  constructor(workers: number, leave: Leave, taken: Sockets = new Map()) {
+    this.#workers = workers;
+    this.#leave = leave;
+    for (const [key, fds] of taken) this.#open.set(key, fds);
+  }
+
+  /** How many sockets there are. */
+  get count(): number {
+    let count = 0;
+    for (const fds of this.#open.values()) count += fds.length;
+    return count;
+  }
+
+  get sockets(): Sockets {
+    return this.#open;
+  }
+
+  /** Listens on sockets that were handed to us, all for one service; returns what workers listen on, and names. */
+  adopt(fds: readonly number[], service: Service): Pick<Change, 'handles' | 'opened' | 'commit'> {
+    const opened = fds.map((fd) => adoptListener(fd, service));
+    const commit = (): void => {
+      for (const fd of fds) this.#open.set(`fd ${fd}`, [fd]);
+    };
+    // One place each, although all are of one service: every worker has each of them.
+    return { handles: this.#share(fds.map((fd) => [0, [fd]])), opened, commit };
+  }
+
+  /**
+   * Opens what is not open yet. Sockets of a place that is open stay what they are, with their queues.
+   * @throws Failure when one can't be opened; nothing has changed then
+   */
+  async prepare(places: readonly Place[]): Promise<Change> {
+    // What is being closed can't be opened anew before it is.
+    await this.#left();
+    const opened = new Map<string, readonly number[]>();
+    const abandon = (): void => {
+      for (const fds of opened.values()) fds.forEach(closeFd);
+    };
+    const kept: [Place, readonly number[]][] = [];
+    const names: string[] = [];
+    const shares: [number, readonly number[]][] = [];
+    try {
+      for (const place of places) {
+        const known = this.#open.get(place.key) ?? this.#ending.get(place.key);
+        if (known !== undefined) kept.push([place, known]);
+        const fds = known ?? this.#openNew(place);
+        if (known === undefined) opened.set(place.key, fds);
+        if (known === undefined && fds.length > 0) names.push(place.name);
+        shares.push([place.index, fds]);
+      }
+    } catch (error) {
+      abandon();
+      throw error;
+    }
+    const wanted = new Set(places.map(({ key }) => key));
+    const dropped = [...this.#open.keys()].filter((key) => !wanted.has(key));
+    const commit = (): void => {
+      for (const [key, fds] of opened) this.#open.set(key, fds);
+      for (const [{ key, address, service }, fds] of kept) {
+        if (this.#ending.delete(key)) fds.forEach(allowHandshakes);
+        this.#open.set(key, fds);
+        for (const fd of fds) applyOptions(fd, address, service);
+      }
+      void this.#end(dropped);
+    };
+    return { handles: this.#share(shares), opened: names, dropped, commit, abandon };
+  }
+
+  /** Lets no more connections begin, has all accepted that wait, and settles when nothing is listened on. */
+  async close(): Promise<void> {
+    await this.#end([...this.#open.keys()]);
+    await this.settled();
+  }
+
+  /** Settles when everything is closed that shall be. */
+  async settled(): Promise<void> {
+    while (this.#ending.size > 0) await sleep(GRACE / 10);
+    await this.#left();
+  }
+
+  /**
+   * Leaves all sockets: those of `taken` as they are, because another process has them and accepts what waits there; the
+   * others as close() does.
+   */
+  async handOver(taken: ReadonlySet<string>): Promise<void> {
+    const theirs = [...this.#open.keys()].filter((key) => taken.has(key));
+    const fds = theirs.flatMap((key) => this.#open.get(key) ?? []);
+    for (const key of theirs) this.#open.delete(key);
+    await this.#leave(fds, false);
+    fds.forEach(closeFd);
+    await this.close();
+  }
+
+  #openNew(place: Place): readonly number[] {
+    try {
+      return openPlace(place, this.#workers);
+    } catch (error) {
+      if (!(error instanceof Failure) || error.exitCode !== EX.UNAVAILABLE) throw error;
+      throw new Failure(`${error.message}${this.#overlap(place)}`, EX.UNAVAILABLE);
+    }
+  }
+
+  /** Why our own sockets may be the ones in the way: one for all addresses and one for one of them exclude each other. */
+  #overlap({ address: { ip, port } }: Place): string {
+    const all = ip.includes(':') ? '[::]' : '0.0.0.0';
+    const same = [...this.#open.keys()].find((key) =>
+      ip === '::' || ip === '0.0.0.0' ? key.endsWith(`:${port}`) : key === `tcp ${all}:${port}`,
+    );
+    return same === undefined ? '' : `: this one does, on ${same}; a change between the two needs a restart`;
+  }
+
+  async #end(keys: readonly string[]): Promise<void> {
+    const ended = keys.map((key) => [key, [...(this.#open.get(key) ?? [])]] as const);
+    for (const [key, fds] of ended) {
+      this.#open.delete(key);
+      this.#ending.set(key, fds);
+      fds.forEach(stopHandshakes);
+    }
+    if (keys.length === 0) return;
+    await sleep(GRACE);
+    // Not those that a plan had again meanwhile.
+    const over = ended.filter(([key, fds]) => this.#ending.get(key) === fds);
+    for (const [key] of over) this.#ending.delete(key);
+    const fds = over.flatMap(([, each]) => each);
+    const left = this.#leave(fds, true).then(() => fds.forEach(closeFd));
+    this.#leaving = Promise.all([this.#leaving, left]);
+    await left;
+  }
+
+  async #left(): Promise<void> {
+    let leaving: Promise<unknown> | undefined;
+    while (leaving !== this.#leaving) {
+      leaving = this.#leaving;
+      await leaving;
+    }
+  }
+
+  /**
+   * Shares sockets out, those of each service by its index: each worker has one of a place's, or more where there are
+   * more sockets than workers, and where there are fewer, workers share.
+   */
+  #share(shares: readonly (readonly [service: number, fds: readonly number[]])[]): ListenerHandle[][] {
+    const handles: ListenerHandle[][] = Array.from({ length: this.#workers }, () => []);
+    for (const [service, fds] of shares) {
+      for (let i = 0; fds.length > 0 && i < Math.max(this.#workers, fds.length); i++) {
+        handles[i % this.#workers]?.push({ service, fd: fds[i % fds.length] as number });
+      }
+    }
+    return handles;
+  }
+}
