@@ -101,3 +101,15 @@ export class Coalesced {
     }
   }
 }
+
+/** Does one thing after another. */
+export class InTurn {
+  #last: Promise<void> = Promise.resolve();
+
+  run(work: () => Promise<void>): Promise<void> {
+    const mine = this.#last.then(work);
+    // Who comes next waits for the end, whatever it is; the failure is for who asked for this.
+    this.#last = mine.catch(() => {});
+    return mine;
+  }
+}

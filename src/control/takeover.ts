@@ -109,13 +109,6 @@ class Channel {
 
 const broken = (why: string): Failure => new Failure(`takeover: ${why}`, EX.UNAVAILABLE);
 
-/** What the running process knows and does for a takeover. */
-export interface Predecessor {
-  sockets(): Promise<Sockets>;
-  /** Listens no more: on those of `taken` another process does. */
-  handOver(taken: ReadonlySet<string>): Promise<void>;
-}
-
 /** The running process's side. */
 export class TakeoverOffer {
   /** A listening socket. */
@@ -142,11 +135,11 @@ export class TakeoverOffer {
   }
 
   /**
-   * Serves whoever knocks, if anybody does. Settles with how long the other one would have us drain, in ms, when the sockets
-   * are handed over; with null when there was nobody.
+   * Serves whoever knocks, if anybody does: offers `sockets`, and has `handOver` called with the keys of those that the
+   * other one has. Settles with how long the other one would have us drain, in ms; with null when there was nobody.
    * @throws Failure when it came to nothing, and this process shall go on
    */
-  async answer(predecessor: Predecessor): Promise<number | null> {
+  async answer(sockets: Sockets, handOver: (taken: ReadonlySet<string>) => Promise<void>): Promise<number | null> {
     const fd = accept(this.fd);
     if (fd < 0) return null;
     const channel = new Channel(fd);
@@ -155,13 +148,13 @@ export class TakeoverOffer {
       if (uid !== 0 && uid !== this.#startedAs) throw broken(`process ${pid} of user #${uid} may not have the sockets`);
       const { message } = await channel.receive(['take'], ANSWER);
       if (message.version !== VERSION) throw broken(`process ${pid} speaks version ${message.version}, not ${VERSION}`);
-      await this.#sendSockets(channel, await predecessor.sockets());
+      await this.#sendSockets(channel, sockets);
       const taken = new Set<string>();
       for (;;) {
         const { message: next } = await channel.receive(['taken', 'ready'], READY);
         if (next.kind === 'taken') for (const place of next.places) taken.add(place);
         else {
-          await predecessor.handOver(taken);
+          await handOver(taken);
           await this.#release(channel);
           return next.drain;
         }

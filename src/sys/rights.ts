@@ -20,7 +20,7 @@ const MSG_CMSG_CLOEXEC = 0x40000000;
 export const MOST_FDS = 253;
 
 /** Bytes of one message. */
-export const MOST_BYTES = 64 * 1024;
+const MOST_BYTES = 64 * 1024;
 
 /** Who waits to be accepted. */
 const BACKLOG = 4;
