@@ -32,6 +32,8 @@ export const OPTIONS = {
   pidFile: { ...SHARED.pidFile, short: 'P' },
   workers: { ...SHARED.workers, short: 'w' },
   logLevel: { long: 'log-level', takes: 'one' },
+  drain: { long: 'drain', takes: 'one' },
+  takeover: { long: 'takeover', takes: 'one' },
   connectTimeout: { long: 'connect-timeout', takes: 'one' },
   firstByte: { long: 'first-byte', takes: 'one' },
   headTimeout: { long: 'head-timeout', takes: 'one' },
@@ -62,8 +64,9 @@ const OF_UPSTREAMS: readonly Option[] = [OPTIONS.balance, OPTIONS.check, OPTIONS
 /** Throws UsageError for options that have no effect beside the others, or take back what another says. */
 export const refuseContradictions = (args: Arguments, service: Service): void => {
   const refuse = refuseIn(args);
-  if (service.listen.length === 0) refuse(OPTIONS.bind, `needs ${optionName(OPTIONS.server)}`);
-  else refuse(OPTIONS.exitIdle, `is for sockets of inetd or systemd, not for ${optionName(OPTIONS.server)}`);
+  if (service.listen.length === 0) {
+    for (const option of [OPTIONS.bind, OPTIONS.takeover]) refuse(option, `needs ${optionName(OPTIONS.server)}`);
+  } else refuse(OPTIONS.exitIdle, `is for sockets of inetd or systemd, not for ${optionName(OPTIONS.server)}`);
 
   if (service.mode === 'http') refuseInHttp(service, refuse);
   else refuseInRelay(service, refuse);

@@ -23,10 +23,10 @@ import { OPTIONS, refuseContradictions } from './options.js';
 import { parsePort } from './ports.js';
 import { ownPseudonym } from './pseudonym.js';
 import { label, labels, relayName } from './service-name.js';
-import { authenticated, readProcess, readRelaying, readTimeouts } from './shared.js';
+import { absolutePath, authenticated, readProcess, readRelaying, readTimeouts } from './shared.js';
 import { parseUpstream } from './upstream.js';
 import { quoted, UsageError } from './usage-error.js';
-import { parseForcedUrl, parseInteger, parseOneOf, parsePseudonym, parseSeconds } from './values.js';
+import { parseDrain, parseForcedUrl, parseInteger, parseOneOf, parsePseudonym, parseSeconds } from './values.js';
 import { version } from './version.js';
 
 /** RFC 9112 section 3 wants room for a request line of 8000 octets. */
@@ -45,16 +45,20 @@ export const parseTransproxy = (argv: readonly string[]): Request => {
   const ofProcess = readProcess(args, OPTIONS, DEFAULT_PLAN.ident);
   const service = readService(args, argv, ofProcess.ident);
   refuseContradictions(args, service);
+  const takeover = only(args, OPTIONS.takeover, absolutePath);
   const plan: Plan = {
     ...DEFAULT_PLAN,
     ...ofProcess,
     services: [service],
     accessLog: only(args, OPTIONS.log, (_, text) => ({ path: resolve(text), format: 'transproxy' as const })) ?? null,
+    drain: only(args, OPTIONS.drain, parseDrain) ?? DEFAULT_PLAN.drain,
+    // The next one will want to take over from this one.
+    pidFile: ofProcess.pidFile ?? takeover ?? null,
     foreground: isSet(args, OPTIONS.foreground),
     logLevel: only(args, OPTIONS.logLevel, parseOneOf(...LOG_LEVELS)) ?? DEFAULT_PLAN.logLevel,
     exitIdle: only(args, OPTIONS.exitIdle, parseSeconds) ?? DEFAULT_PLAN.exitIdle,
   };
-  return { kind: 'plan', plan };
+  return { kind: 'plan', plan, ...(takeover === undefined ? {} : { takeover }) };
 };
 
 const readService = (args: Arguments, argv: readonly string[], ident: string): Service => {

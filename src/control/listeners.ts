@@ -3,14 +3,11 @@ import { EX, Failure } from '../failure.js';
 import type { ListenerHandle } from '../messages.js';
 import type { Service } from '../plan.js';
 import { closeFd } from '../sys/process.js';
-import { allowHandshakes, stopHandshakes } from '../sys/socket.js';
+import { stopHandshakes } from '../sys/socket.js';
 import { adoptListener, applyOptions, openPlace, type Place } from './listen.js';
 
-/**
- * How long a socket that shall be closed waits for the last step of handshakes that have begun, in ms. Shorter than a
- * second, after which clients whose first step was not answered come again (RFC 6298 section 2).
- */
-const GRACE = 500;
+/** How long a socket that shall be closed waits for the last step of handshakes that have begun, in ms: a long way there and back. */
+const GRACE = 300;
 
 /** Sockets by their place's key. */
 export type Sockets = ReadonlyMap<string, readonly number[]>;
@@ -38,10 +35,8 @@ export class Listeners {
   readonly #leave: Leave;
   /** By place. */
   readonly #open = new Map<string, readonly number[]>();
-  /** No handshakes begin there any more, and what waits there is still accepted. */
-  readonly #ending = new Map<string, readonly number[]>();
-  /** Settles when the sockets are closed that workers are leaving. */
-  #leaving: Promise<unknown> = Promise.resolve();
+  /** Places where no handshakes begin any more, and what waits is still accepted. */
+  readonly #ending = new Set<string>();
 
   /** `taken` was taken over from another process. */
   constructor(workers: number, leave: Leave, taken: Sockets = new Map()) {
@@ -77,7 +72,7 @@ export class Listeners {
    */
   async prepare(places: readonly Place[]): Promise<Change> {
     // What is being closed can't be opened anew before it is.
-    await this.#left();
+    if (places.some(({ key }) => this.#ending.has(key))) await this.settled();
     const opened = new Map<string, readonly number[]>();
     const abandon = (): void => {
       for (const fds of opened.values()) fds.forEach(closeFd);
@@ -87,7 +82,7 @@ export class Listeners {
     const shares: [number, readonly number[]][] = [];
     try {
       for (const place of places) {
-        const known = this.#open.get(place.key) ?? this.#ending.get(place.key);
+        const known = this.#open.get(place.key);
         if (known !== undefined) kept.push([place, known]);
         const fds = known ?? this.#openNew(place);
         if (known === undefined) opened.set(place.key, fds);
@@ -102,11 +97,7 @@ export class Listeners {
     const dropped = [...this.#open.keys()].filter((key) => !wanted.has(key));
     const commit = (): void => {
       for (const [key, fds] of opened) this.#open.set(key, fds);
-      for (const [{ key, address, service }, fds] of kept) {
-        if (this.#ending.delete(key)) fds.forEach(allowHandshakes);
-        this.#open.set(key, fds);
-        for (const fd of fds) applyOptions(fd, address, service);
-      }
+      for (const [{ address, service }, fds] of kept) for (const fd of fds) applyOptions(fd, address, service);
       void this.#end(dropped);
     };
     return { handles: this.#share(shares), opened: names, dropped, commit, abandon };
@@ -121,7 +112,6 @@ export class Listeners {
   /** Settles when everything is closed that shall be. */
   async settled(): Promise<void> {
     while (this.#ending.size > 0) await sleep(GRACE / 10);
-    await this.#left();
   }
 
   /**
@@ -156,29 +146,17 @@ export class Listeners {
   }
 
   async #end(keys: readonly string[]): Promise<void> {
-    const ended = keys.map((key) => [key, [...(this.#open.get(key) ?? [])]] as const);
-    for (const [key, fds] of ended) {
-      this.#open.delete(key);
-      this.#ending.set(key, fds);
-      fds.forEach(stopHandshakes);
-    }
     if (keys.length === 0) return;
-    await sleep(GRACE);
-    // Not those that a plan had again meanwhile.
-    const over = ended.filter(([key, fds]) => this.#ending.get(key) === fds);
-    for (const [key] of over) this.#ending.delete(key);
-    const fds = over.flatMap(([, each]) => each);
-    const left = this.#leave(fds, true).then(() => fds.forEach(closeFd));
-    this.#leaving = Promise.all([this.#leaving, left]);
-    await left;
-  }
-
-  async #left(): Promise<void> {
-    let leaving: Promise<unknown> | undefined;
-    while (leaving !== this.#leaving) {
-      leaving = this.#leaving;
-      await leaving;
+    const fds = keys.flatMap((key) => this.#open.get(key) ?? []);
+    fds.forEach(stopHandshakes);
+    for (const key of keys) {
+      this.#open.delete(key);
+      this.#ending.add(key);
     }
+    await sleep(GRACE);
+    await this.#leave(fds, true);
+    fds.forEach(closeFd);
+    for (const key of keys) this.#ending.delete(key);
   }
 
   /**

@@ -1,4 +1,4 @@
-import { closeSync, ftruncateSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
+import { ftruncateSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { EX, Failure } from '../failure.js';
 
 /** The file that says which process we are. Open from before the drop: its folder may belong to root. */
@@ -24,19 +24,21 @@ export class PidFile {
     try {
       ftruncateSync(this.#fd);
       writeSync(this.#fd, `${process.pid}\n`);
-      closeSync(this.#fd);
     } catch (error) {
       throw this.#failure(error);
     }
   }
 
-  /** Removes the file, unless it has come to be another process's. */
+  /** Removes the file, or empties it where that is not ours to do; unless it has come to be another process's. */
   remove(): void {
     try {
       const owner = readFileSync(this.#path, 'latin1').trim();
-      if (owner === '' || owner === String(process.pid)) unlinkSync(this.#path);
+      if (owner !== '' && owner !== String(process.pid)) return;
+      // Its folder may belong to root, who we are no more.
+      ftruncateSync(this.#fd);
+      unlinkSync(this.#path);
     } catch {
-      // Its directory may belong to root, who we are no more: it stays behind, as that of a daemon that was killed does.
+      // What is left behind is no worse than what a daemon leaves that was killed.
     }
   }
 
@@ -46,7 +48,7 @@ export class PidFile {
 }
 
 /**
- * The process that a file names; null where there is no such file.
+ * The process that a file names; null where there is no such file, or nothing in it.
  * @throws Failure when it can't be read, or names no process
  */
 export const readPidFile = (path: string): number | null => {
@@ -58,6 +60,8 @@ export const readPidFile = (path: string): number | null => {
     if (code === 'ENOENT') return null;
     throw new Failure(`pid file ${path}: ${code}`, EX.NOINPUT);
   }
+  // That of a process that ended, and could not remove it.
+  if (text === '') return null;
   if (!/^[1-9]\d{0,9}$/.test(text)) throw new Failure(`pid file ${path}: it names no process`, EX.NOINPUT);
   return Number(text);
 };

@@ -19,10 +19,9 @@ const SO_ERROR = 4;
 const SO_KEEPALIVE = 9;
 const SO_LINGER = 13;
 const SO_REUSEPORT = 15;
-const SO_ATTACH_FILTER = 26;
-const SO_DETACH_FILTER = 27;
 const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
+const SO_BINDTOIFINDEX = 62;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
 const SOL_IP = 0;
@@ -104,36 +103,19 @@ export const prepareListener = (fd: number, keepalive = true): void => {
 };
 
 /**
- * Classic BPF: drops segments with SYN and without ACK. A filter of a TCP socket sees a segment from its TCP header on,
- * and the flags are its byte 13 (tcp_filter in net/ipv4/tcp_ipv4.c). Each instruction: code, jump if true, if false, k.
- */
-const NO_SYN = Buffer.from(
-  [
-    [0x30, 0, 0, 13], // ldb [13]
-    [0x54, 0, 0, 0x12], // and #ACK|SYN
-    [0x15, 0, 1, 0x02], // jeq #SYN
-    [0x06, 0, 0, 0], // ret #0: drop
-    [0x06, 0, 0, 0xffff], // ret #65535: keep
-  ].flatMap(([code = 0, ifTrue = 0, ifFalse = 0, k = 0]) => [code, 0, ifTrue, ifFalse, k & 0xff, k >> 8, 0, 0]),
-);
-
-/**
- * Lets no more handshakes begin on a listening TCP socket; those that have begun come to their end. To close it at once
- * would reset them, and whatever waits to be accepted. A client that comes now is not answered, and asks again a second
- * later, when the socket may be gone: then it is refused.
+ * Lets no more handshakes begin on a listening TCP socket: who comes now is refused. Those that have begun come to their
+ * end, and what waits is there to be accepted, where to close it at once would reset them all. There is no way back.
+ *
+ * A socket that is bound to an interface is not found for what comes by others (inet_sk_bound_dev_eq in
+ * include/net/inet_sock.h), and the kernel takes the number of one that there is not; it needs no privilege since Linux
+ * 5.7 (sock_bindtoindex_locked in net/core/sock.c). A handshake has the interface that it began with.
  */
 export const stopHandshakes = (fd: number): void => {
-  // struct sock_fprog: a length of 16 bits, and at the pointer's alignment where the instructions are.
-  const program = Buffer.alloc(16);
-  program.writeUInt16LE(NO_SYN.length / 8, 0);
-  program.writeBigUInt64LE(libc.addressOf(NO_SYN), 8);
-  libc.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, program, program.length);
+  setInteger(fd, SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE);
 };
 
-/** Takes stopHandshakes back. */
-export const allowHandshakes = (fd: number): void => {
-  setInteger(fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
-};
+/** The kernel counts interfaces from 1. */
+const NO_INTERFACE = 0x7fffffff;
 
 /** Starts a connect: 0, or -EINPROGRESS while it is under way, or another errno negated (connect(2)). */
 export const connectTo = (fd: number, address: SocketAddress): number => {

@@ -38,7 +38,7 @@ describe('the pid file', () => {
 
   test('that names no process is a failure when it is read', (t) => {
     const path = join(folder(t), 'tproxy.pid');
-    for (const text of ['', '0', '-1', '12 34', 'x', '12345678901']) {
+    for (const text of ['0', '-1', '12 34', 'x', '12345678901']) {
       writeFileSync(path, text);
       assert.throws(() => readPidFile(path), { message: `pid file ${path}: it names no process`, exitCode: 66 }, text);
     }

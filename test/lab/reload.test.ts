@@ -10,7 +10,7 @@ import { unless } from '../support/needs.js';
 import type { GivenPlan, GivenService } from '../support/serve-plan.js';
 import { Sockets } from '../support/sockets.js';
 import type { SteadyOutcome } from '../support/steady-load.js';
-import { buildGateway } from '../support/tproxy.js';
+import { buildGateway, endTproxy, runTproxy, tproxyProcesses } from '../support/tproxy.js';
 
 const ECHO_PORT = 7000;
 /** What is in every version of the file. */
@@ -172,7 +172,7 @@ describe('a running server', { skip: unless('root') }, () => {
     assert.equal((await running.outcome()).code, 0);
   });
 
-  test('twenty processes take over from each other under load: nothing is lost', { timeout: 60_000 }, async (t) => {
+  test('twenty processes take over from each other under load: nothing is lost', { timeout: 120_000 }, async (t) => {
     const file = newFile();
     const pidFile = topology.lab.path('tproxy.pid');
     const version = (number: number): GivenPlan => ({
@@ -273,10 +273,56 @@ describe('a running server', { skip: unless('root') }, () => {
     await socket.expectEnd();
   });
 
+  test('a daemon takes over from a daemon, whose pid file says so when the first process ends', async (t) => {
+    t.after(() => endTproxy(topology.router));
+    const pidFile = topology.lab.path('daemon.pid');
+    const args = ['-s', '85', '-r', 'nobody', '--takeover', pidFile, '-t', 'origin.lab', String(ECHO_PORT)];
+    const pids: string[] = [];
+    for (let i = 0; i < 2; i++) {
+      assert.deepEqual(await runTproxy(topology.router, ...args), { code: 0, signal: null, stdout: '', stderr: '' });
+      pids.push(readFileSync(pidFile, 'latin1'));
+      await assertServes(85);
+    }
+    assert.notEqual(pids[0], pids[1]);
+    await until('the first to end', async () => {
+      const running = await tproxyProcesses(topology.router);
+      return running.length === 1 && running[0] === Number(pids[1]);
+    });
+  });
+
+  test('a service that goes away refuses, and resets nobody', async (t) => {
+    const file = newFile();
+    write(file, { user: 'nobody', workers: 2, services: [serviceAt(81), serviceAt(82)] });
+    const running = await start(t, file);
+    const args = [routerV4, '82', '1000', '0'];
+    const command = [process.execPath, support('steady-load.js'), ...args];
+    const load = await topology.client.spawn(command, { stdin: 'pipe' });
+    await load.says(/begun/);
+    await sleep(500);
+    write(file, { user: 'nobody', workers: 2, services: [serviceAt(81)] });
+    await reload(running);
+    await sleep(1500);
+    load.stdin?.end();
+    const { stdout } = await load.outcome(20_000);
+    const { whole, lost } = JSON.parse(stdout.slice(stdout.indexOf('{'))) as SteadyOutcome;
+    assert.ok(whole > 0);
+    assert.ok(lost.length > 0);
+    assert.deepEqual(
+      lost.filter((why) => !why.endsWith('ECONNREFUSED')),
+      [],
+    );
+  });
+
   test('what needs a restart is said, and stays', async (t) => {
     const file = newFile();
     write(file, { user: 'nobody', workers: 1, services: [serviceAt(81)] });
     const running = await start(t, file);
+    // The threads that were there before, which have no part in it, have not even CAP_NET_BIND_SERVICE.
+    for (const thread of readdirSync(`/proc/${running.pid}/task`)) {
+      const status = readFileSync(`/proc/${running.pid}/task/${thread}/status`, 'latin1');
+      const expected = thread === String(running.pid) ? /^CapPrm:\t0*400\nCapEff:\t0*400$/m : /^CapPrm:\t0*(400)?\n/m;
+      assert.match(status, expected);
+    }
     write(file, { user: 'root', workers: 2, services: [serviceAt(81)] });
     await reload(running);
     await running.says(/warn .*the user can't be changed without a restart/);
