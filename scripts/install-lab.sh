@@ -10,9 +10,8 @@ packages='iproute2 iptables nftables procps util-linux
   curl netcat-openbsd openssl strace redsocks privoxy tinyproxy
   haproxy rinetd redir socat hyperfine
   microsocks chromium
-  vsftpd lftp openssh-server openssh-client rsyslog libwrap0'
-services='squid apache2 apache-htcacheclean nginx openbsd-inetd haproxy rinetd redsocks privoxy tinyproxy
-  vsftpd ssh rsyslog'
+  vsftpd lftp openssh-server openssh-client rsyslog libwrap0
+  unbound bind9-dnsutils iperf3'
 
 missing=
 for package in $packages; do
@@ -42,14 +41,29 @@ elif ! grep -qx 'exit 101' "$policy"; then
   exit 78
 fi
 
-before=$(ls /etc/init.d)
+installed() {
+  dpkg-query --show --showformat='${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p'
+}
+before=$(installed)
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q
 # shellcheck disable=SC2086 # words are meant to be split
 apt-get install -q -y --no-install-recommends $missing
-for service in $services; do
-  case " $(echo $before) " in
-  *" $service "*) ;;
-  *) [ ! -e "/etc/init.d/$service" ] || update-rc.d "$service" disable ;;
+
+# Both kinds of services, those of dependencies too: some packages have init scripts, some systemd units, some both under
+# different names. A unit without [Install] starts only with others, and systemctl(1) leaves it alone.
+installed | grep -vxF -e "$before" | while read -r package; do
+  case $package in
+  # Where it was not, nothing boots by it; where it is brought in for good, its own units are wanted.
+  systemd | systemd-* | udev) continue ;;
   esac
+  dpkg-query --listfiles "$package" | while read -r file; do
+    case $file in
+    /etc/init.d/*) update-rc.d "${file##*/}" disable ;;
+    */systemd/system/*/*) ;;
+    */systemd/system/*.service | */systemd/system/*.socket | */systemd/system/*.timer | */systemd/system/*.path)
+      systemctl --quiet disable "${file##*/}" 2>/dev/null || :
+      ;;
+    esac
+  done
 done

@@ -1,5 +1,4 @@
 import { createRequire } from 'node:module';
-import type { BlockList } from 'node:net';
 
 // node:net brings all of Node's streams along, which a process for one connection of inetd has no use for.
 const require = createRequire(import.meta.url);
@@ -62,23 +61,66 @@ export const isAddress = (text: string): boolean => isIPv4(text) || isIPv6(text)
 /** Tells the two families of what is known to be an address. */
 const hasColon = (ip: string): boolean => ip.includes(':');
 
-/** A set of networks that is built once and asked for each accepted connection. */
+const DOTTED_END = /(\d+)\.(\d+)\.(\d+)\.(\d+)$/;
+
+/** An IPv6 address without its interface, and in groups of hexadecimal digits only: the last four bytes may come dotted. */
+export const hexGroups = (ip: string): string =>
+  ip
+    .replace(/%.*$/, '')
+    .replace(DOTTED_END, (_, a: string, b: string, c: string, d: string) =>
+      [Number(a) * 256 + Number(b), Number(c) * 256 + Number(d)].map((group) => group.toString(16)).join(':'),
+    );
+
+const padded = (groups: string): string =>
+  groups === ''
+    ? ''
+    : groups
+        .split(':')
+        .map((group) => group.padStart(4, '0'))
+        .join('');
+
+/** The bits of what is known to be an address: 8 hexadecimal digits or 32, without the interface of a link-local one. */
+export const addressDigits = (ip: string): string => {
+  if (!hasColon(ip))
+    return ip.split('.').reduce((digits, byte) => digits + Number(byte).toString(16).padStart(2, '0'), '');
+  const [before = '', after] = hexGroups(ip).toLowerCase().split('::').map(padded);
+  return after === undefined ? before : before.padEnd(32 - after.length, '0') + after;
+};
+
+/** The first `prefix` of an address' bits, as text that differs between networks of this prefix. */
+const networkKey = (digits: string, prefix: number): string => {
+  const whole = prefix >> 2;
+  const left = prefix & 3;
+  const key = digits.slice(0, whole);
+  return left === 0 ? key : `${key}${Number.parseInt(digits.charAt(whole), 16) >> (4 - left)}`;
+};
+
+/**
+ * A set of networks that is built once and asked for each accepted connection. A question takes as long as there are
+ * different prefixes, however many networks there are.
+ */
 export class NetworkSet {
-  // One list each: BlockList takes an IPv4 address for its IPv4-mapped one, so that ::/0 would have all of IPv4 in it.
-  readonly #ipv4: BlockList;
-  readonly #ipv6: BlockList;
+  // By family: 0.0.0.0/0 and ::/0 have nothing in common.
+  readonly #ipv4 = new Map<number, Set<string>>();
+  readonly #ipv6 = new Map<number, Set<string>>();
 
   constructor(networks: readonly Cidr[]) {
-    const { BlockList } = net();
-    this.#ipv4 = new BlockList();
-    this.#ipv6 = new BlockList();
     for (const { ip, prefix } of networks) {
-      if (hasColon(ip)) this.#ipv6.addSubnet(ip, prefix, 'ipv6');
-      else this.#ipv4.addSubnet(ip, prefix, 'ipv4');
+      const family = this.#family(ip);
+      const keys = family.get(prefix) ?? new Set();
+      family.set(prefix, keys.add(networkKey(addressDigits(ip), prefix)));
     }
   }
 
   has(ip: string): boolean {
-    return hasColon(ip) ? this.#ipv6.check(ip, 'ipv6') : this.#ipv4.check(ip, 'ipv4');
+    const family = this.#family(ip);
+    if (family.size === 0) return false;
+    const digits = addressDigits(ip);
+    for (const [prefix, keys] of family) if (keys.has(networkKey(digits, prefix))) return true;
+    return false;
+  }
+
+  #family(ip: string): Map<number, Set<string>> {
+    return hasColon(ip) ? this.#ipv6 : this.#ipv4;
   }
 }

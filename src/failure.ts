@@ -12,12 +12,14 @@ export const EX = {
   SOFTWARE: 70,
   OSERR: 71,
   CANTCREAT: 73,
+  IOERR: 74,
   NOPERM: 77,
   CONFIG: 78,
 } as const;
 
 /**
- * A reason for the program to end that its user can act on: one line for stderr and an exit code.
+ * A reason for the program to end that its user can act on: a line for stderr, of a file one for each of its mistakes, and
+ * an exit code.
  * Anything else that is thrown is a defect of ours and is shown with its stack.
  */
 export class Failure extends Error {

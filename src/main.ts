@@ -5,16 +5,16 @@ import type { Request } from './config/command-line.js';
 import { chooseDialect } from './config/dialect.js';
 import { UsageError } from './config/usage-error.js';
 import { EX, Failure } from './failure.js';
-import { isUnix, type Service } from './plan.js';
+import { DEFAULT_PLAN, type Plan, type Service } from './plan.js';
 
 /** Carries a plan out in the way that the command line and the inherited descriptors ask for: the exit code. */
-const carryOut = async ({ plan, reread, takeover }: Extract<Request, { kind: 'plan' }>): Promise<number> => {
+const carryOut = async ({ plan, file, takeover }: Extract<Request, { kind: 'plan' }>): Promise<number> => {
   // A file without services may come to have some.
-  if (reread !== undefined || plan.services.some(({ listen }) => listen.length > 0)) {
+  if (file !== undefined || plan.services.some(({ listen }) => listen.length > 0)) {
     const { isDaemon, startDaemon } = await import('./control/daemonize.js');
     if (!plan.foreground && !isDaemon()) return startDaemon();
     const { supervise } = await import('./control/supervisor.js');
-    return supervise(plan, [], { reread, takeover });
+    return supervise(plan, [], { reread: file?.reread, takeover });
   }
   const { inspectInheritance } = await import('./control/inherited.js');
   const inheritance = inspectInheritance();
@@ -27,46 +27,58 @@ const carryOut = async ({ plan, reread, takeover }: Extract<Request, { kind: 'pl
     await serveConnection(plan, inheritance.fd);
     return EX.OK;
   }
-  const { targets, upstreams, proxyProtocol, limits } = plan.services[0] as Service;
-  const target = targets[0]?.to;
-  if (target === undefined || isUnix(target))
+  const { targets } = plan.services[0] as Service;
+  if (targets.length === 0)
     throw new UsageError('there is no -s (--server), and stdin is no socket as inetd would give it');
-  if (upstreams.length > 0 || proxyProtocol !== null) {
-    throw new UsageError(
-      'standard input and output are relayed to HOST PORT as nc does, without proxies and PROXY header',
-    );
-  }
   const { relayStdio } = await import('./control/stdio.js');
-  await relayStdio(target, limits);
-  return EX.OK;
+  return relayStdio(plan);
 };
 
-/** Says why the program ends, and returns the exit code. `usage` is the dialect's, empty where none was found. */
-const explain = async (error: unknown, usage: string): Promise<number> => {
+/**
+ * Says why the program ends, and returns the exit code. `usage` is the dialect's, empty where none was found; `plan` is
+ * null where the command line gave none.
+ */
+const explain = async (error: unknown, usage: string, plan: Plan | null): Promise<number> => {
   const known = error instanceof Failure;
   const reason = known ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
   const { stderrIsTheSocket } = await import('./control/inherited.js');
-  if (stderrIsTheSocket()) {
+  const unseen = stderrIsTheSocket();
+  if (unseen || plan?.logTo === 'syslog') {
     const { openLog } = await import('./control/log.js');
-    openLog('syslog', 'error').write('error', reason);
-  } else {
-    writeSync(2, `tproxy: ${reason}\n${error instanceof UsageError && usage !== '' ? `${usage}\n` : ''}`);
+    const log = openLog('syslog', plan ?? DEFAULT_PLAN);
+    for (const line of known ? reason.split('\n') : [reason]) log.write('error', line);
+  }
+  if (!unseen) {
+    const lines = known ? reason.replaceAll('\n', '\ntproxy: ') : reason;
+    writeSync(2, `tproxy: ${lines}\n${error instanceof UsageError && usage !== '' ? `${usage}\n` : ''}`);
   }
   return known ? error.exitCode : EX.SOFTWARE;
 };
 
+/** A daemon's were told by the process that it comes from. */
+const warn = async (warnings: readonly string[]): Promise<void> => {
+  if (warnings.length === 0) return;
+  const { isDaemon } = await import('./control/daemonize.js');
+  if (!isDaemon()) writeSync(2, warnings.map((line) => `tproxy: ${line}\n`).join(''));
+};
+
 const run = async (): Promise<number> => {
   let usage = '';
+  let plan: Plan | null = null;
   try {
     // Node gives the path that it was told, made absolute: a link keeps its name, npm's among them.
     const commandLine = await chooseDialect(basename(process.argv[1] ?? 'tproxy'), process.argv.slice(2));
     usage = commandLine.usage;
-    const request = commandLine.parse(commandLine.argv);
-    if (request.kind === 'plan') return await carryOut(request);
-    writeSync(1, request.text);
-    return EX.OK;
+    const request = await commandLine.parse(commandLine.argv);
+    if (request.kind === 'print') {
+      writeSync(1, request.text);
+      return EX.OK;
+    }
+    plan = request.plan;
+    await warn(request.file?.warnings ?? []);
+    return await carryOut(request);
   } catch (error) {
-    return await explain(error, usage);
+    return await explain(error, usage, plan);
   }
 };
 

@@ -1,11 +1,13 @@
 import type { UpstreamAddress } from './address.js';
 import type { LogLevel, Plan, Service } from './plan.js';
 
-/** A listening socket that a worker serves. The worker owns accepting from it, the control plane owns closing it. */
+/** A socket that a worker serves. The worker owns accepting from it, the control plane owns closing it. */
 export interface ListenerHandle {
   /** A service's id. */
   readonly service: number;
   readonly fd: number;
+  /** What the plan has for its address; null: the socket's own is its name. */
+  readonly host: string | null;
 }
 
 /** What a plan says of the whole program. */
@@ -21,15 +23,18 @@ export interface ServiceStart {
   readonly service: Service;
   /** By host of hostsOf(service). */
   readonly addresses: readonly (readonly UpstreamAddress[])[];
+  /** See Counters. */
+  readonly counters: SharedArrayBuffer;
+  /** See AffinityTable; null for a service without. */
+  readonly affinity: SharedArrayBuffer | null;
 }
 
 /** What a worker is started with. */
 export interface WorkerStart {
   readonly index: number;
-  readonly plan: Plan;
+  readonly settings: Settings;
+  readonly services: readonly ServiceStart[];
   readonly listeners: readonly ListenerHandle[];
-  /** By service, and by host of hostsOf(service). */
-  readonly addresses: readonly (readonly (readonly UpstreamAddress[])[])[];
   /** An eventfd: written by control after it posted a Command. */
   readonly wakeFd: number;
   /** Connections that this worker may have open; more are left in the listening socket's queue. */
@@ -38,12 +43,14 @@ export interface WorkerStart {
   readonly maxPipes: number;
   /** A listening socket to report `knock` for; null for none. */
   readonly knockFd: number | null;
-  readonly counters: SharedArrayBuffer;
   /** See OwnSockets. */
   readonly ownSockets: SharedArrayBuffer;
 }
 
-/** Control to data. Post, then write to the wake eventfd: a worker that sits in epoll_wait runs no event of a port. */
+/**
+ * Control to data. Post, then write to the wake eventfd: a worker that sits in epoll_wait runs no event of a port.
+ * `service` is a service's id, here and in a Report.
+ */
 export type Command =
   /** A host of hostsOf(service) has these addresses now. */
   | {
@@ -52,10 +59,18 @@ export type Command =
       readonly host: number;
       readonly addresses: readonly UpstreamAddress[];
     }
-  /** What a probe of an upstream found. */
-  | { readonly kind: 'health'; readonly service: number; readonly upstream: number; readonly up: boolean }
+  /** What a probe of one address of a host of hostsOf(service) found. */
+  | {
+      readonly kind: 'health';
+      readonly service: number;
+      readonly host: number;
+      readonly address: UpstreamAddress;
+      readonly up: boolean;
+    }
   /** The answer to a `resolve` report; empty when the name has no address. */
   | { readonly kind: 'resolved'; readonly name: string; readonly ips: readonly string[] }
+  /** The answer to an `admission` report: why the client is refused, or null. */
+  | { readonly kind: 'admitted'; readonly id: number; readonly refusal: string | null }
   /** Another plan. Open connections go on with the service that they began with. */
   | {
       readonly kind: 'plan';
@@ -87,4 +102,6 @@ export type Report =
   /** Every address of a service's host failed: its name may have moved. */
   | { readonly kind: 'unreachable'; readonly service: number }
   /** A `resolved` command is asked for. */
-  | { readonly kind: 'resolve'; readonly name: string };
+  | { readonly kind: 'resolve'; readonly name: string }
+  /** An `admitted` command is asked for: TCP wrappers, who know the service as `daemon`, shall decide on a client. */
+  | { readonly kind: 'admission'; readonly id: number; readonly daemon: string; readonly ip: string | null };

@@ -12,8 +12,10 @@ const hashOn = (hash: number, text: string): number => {
 const keyOf = (local: SocketAddress, remote: SocketAddress): number =>
   Math.imul(hashOn(hashOn(0x811c9dc5, local.ip), remote.ip) ^ remote.port, 0x01000193) | 1;
 
-/** Memory for OwnSockets, shared by all workers. */
-export const allocateOwnSockets = (): SharedArrayBuffer => new SharedArrayBuffer(PORTS * Int32Array.BYTES_PER_ELEMENT);
+const BYTES = PORTS * Int32Array.BYTES_PER_ELEMENT;
+
+/** Memory for the OwnSockets of both protocols, shared by all workers. */
+export const allocateOwnSockets = (): SharedArrayBuffer => new SharedArrayBuffer(2 * BYTES);
 
 /**
  * This program's outgoing connections, by both addresses. An accepted connection that is one of them was redirected to
@@ -25,8 +27,9 @@ export const allocateOwnSockets = (): SharedArrayBuffer => new SharedArrayBuffer
 export class OwnSockets {
   readonly #byPort: Int32Array;
 
-  constructor(memory: SharedArrayBuffer) {
-    this.#byPort = new Int32Array(memory);
+  /** The ports of the two protocols have nothing to do with each other. */
+  constructor(memory: SharedArrayBuffer, protocol: 'tcp' | 'udp' = 'tcp') {
+    this.#byPort = new Int32Array(memory, protocol === 'udp' ? BYTES : 0, PORTS);
   }
 
   /** The key to remove it by. */

@@ -165,7 +165,7 @@ export interface Service {
   readonly health: Health;
   /** Look the hosts' names up so often, in milliseconds; null: only after failures, and on reload. */
   readonly dnsRefresh: number | null;
-  /** Probe each upstream so often, in milliseconds; null: never. */
+  /** Probe each upstream, or without one each target, so often, in milliseconds; null: never. Not of udp. */
   readonly check: number | null;
   /** Never connect past the upstreams. */
   readonly proxyOnly: boolean;
@@ -247,17 +247,42 @@ export interface Plan {
 export const targetTo = (to: HostPort | UnixAddress): Target => ({ to, weight: 1, source: null });
 
 /**
- * The hosts that a service connects to by name or address: its upstreams, and behind them its targets. Addresses go by
- * this order wherever they are handed on.
+ * The hosts that a service connects to by name or address: its upstreams, and behind them its targets, unless only
+ * upstreams go there and are told their names. Addresses go by this order wherever they are handed on.
  */
-export const hostsOf = ({ upstreams, targets }: Service): readonly (HostPort | UnixAddress)[] => [
-  ...upstreams,
-  ...targets.map(({ to }) => to),
-];
+export const hostsOf = ({ upstreams, targets, proxyOnly }: Service): readonly (HostPort | UnixAddress)[] =>
+  proxyOnly && upstreams.length > 0 ? upstreams : [...upstreams, ...targets.map(({ to }) => to)];
 
 /** The service moves bytes to its end, and does nothing else. */
 export const isPlainRelay = ({ mode, upstreams, proxyProtocol, ftp, shaping }: Service): boolean =>
   mode === 'relay' && upstreams.length === 0 && proxyProtocol === null && ftp === null && shaping === null;
+
+/** Why a service can't be carried out with datagrams; null: it can. */
+export const unfitForUdp = (service: Service): string | null => {
+  const { mode, listen, targets, upstreams, intercept, proxyProtocol } = service;
+  if (mode !== 'relay') return 'http mode is for TCP';
+  if (upstreams.length > 0) return 'proxies take TCP only';
+  if (listen.some(isUnix) || targets.some(({ to }) => isUnix(to))) return 'unix sockets are for TCP services';
+  if (service.ftp !== null) return 'FTP is for TCP';
+  if (service.shaping !== null) return 'shaping is for TCP';
+  if (service.tcpWrappers !== null) return 'TCP wrappers are for TCP';
+  if (proxyProtocol === 'v1') return 'datagrams can have the header of PROXY version 2 only';
+  // SO_ORIGINAL_DST is for TCP and SCTP (getorigdst in net/netfilter/nf_conntrack_proto.c).
+  if (targets.length === 0 && intercept !== 'tproxy') return 'their original destination is known by TPROXY only';
+  return null;
+};
+
+/**
+ * The service makes sockets transparent while it serves, which takes a capability then: those that connect from a client's
+ * address, those that wait for FTP's data connections at the origin's, and those that answer datagrams. Its own listening
+ * sockets are made so before privileges are dropped, and what they accept is transparent by itself.
+ */
+export const needsTransparency = (service: Service): boolean =>
+  service.spoof || (service.ftp?.passive === true && service.intercept === 'tproxy') || answersForOthers(service);
+
+/** Its answers come from addresses that are not this host's. */
+export const answersForOthers = ({ protocol, intercept }: Service): boolean =>
+  protocol === 'udp' && intercept === 'tproxy';
 
 export const DEFAULT_LIMITS: Limits = {
   firstByte: 1000,

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import net from 'node:net';
+import net, { BlockList } from 'node:net';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { bracketed, formatAddress, isAddress, isIPv4, NetworkSet, sameAddress } from '../src/address.js';
@@ -51,6 +51,27 @@ describe('NetworkSet', () => {
     assert.ok(!all.has('::1'));
     assert.ok(!new NetworkSet([]).has('127.0.0.1'));
   });
+});
+
+describe('NetworkSet and the networks of BlockList', () => {
+  const ipv4 = fc.ipV4();
+  const ipv6 = fc.oneof(fc.ipV6(), fc.constantFrom('::', '::1', 'fe80::1', '2001:db8::ffff:0:0', '::192.0.2.1'));
+
+  for (const [family, ip, bits] of [['ipv4', ipv4, 32] as const, ['ipv6', ipv6, 128] as const]) {
+    test(`have the same ${family} addresses in them`, () => {
+      const near = fc.tuple(ip, fc.integer({ min: 0, max: bits }));
+      fc.assert(
+        fc.property(fc.array(near, { maxLength: 5 }), fc.array(ip, { maxLength: 5 }), (networks, others) => {
+          const list = new BlockList();
+          for (const [base, prefix] of networks) list.addSubnet(base, prefix, family);
+          const set = new NetworkSet(networks.map(([base, prefix]) => ({ ip: base, prefix })));
+          for (const each of [...others, ...networks.map(([base]) => base)]) {
+            assert.equal(set.has(each), list.check(each, family), each);
+          }
+        }),
+      );
+    });
+  }
 });
 
 describe('isIPv4', () => {

@@ -200,3 +200,82 @@ export const startSocks = (lab: Lab, host: Host, port = 1080, ...options: readon
     configuration: () => '',
     command: () => ['microsocks', '-p', String(port), ...options],
   });
+
+export interface UnboundSettings {
+  /** More of its `server:` section: local data above all. */
+  readonly server: string;
+  /** More sections. */
+  readonly sections?: string;
+  /** Has PROXY version 2 before what it is asked, by UDP and TCP. */
+  readonly proxied?: boolean;
+}
+
+/** unbound, a name server, over UDP and TCP. It knows what its settings tell it, and asks nobody. */
+export const startUnbound = (
+  lab: Lab,
+  host: Host,
+  port: number,
+  { server, sections = '', proxied = false }: UnboundSettings,
+): Promise<Peer> =>
+  startPeer(lab, host, {
+    name: 'unbound',
+    port,
+    configuration: (folder) => `
+server:
+  interface: 0.0.0.0@${port}
+  interface: ::0@${port}
+  ${proxied ? `proxy-protocol-port: ${port}` : ''}
+  access-control: 0.0.0.0/0 allow
+  access-control: ::0/0 allow
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  directory: "${folder}"
+  pidfile: "${folder}/unbound.pid"
+  use-syslog: no
+  module-config: "iterator"
+${server}
+${sections}
+remote-control:
+  control-enable: no
+`,
+    command: (file) => ['unbound', '-d', '-c', file],
+  });
+
+/**
+ * vsftpd for anonymous users, who may list and read its folder `files`, and write to `files/incoming`. Log lines have what
+ * was said on control connections. `configuration`: more lines of it.
+ */
+export const startVsftpd = (lab: Lab, host: Host, port = 21, configuration = ''): Promise<Peer> =>
+  startPeer(lab, host, {
+    name: 'vsftpd',
+    port,
+    configuration: (folder) => {
+      mkdirSync(join(folder, 'files', 'incoming'), { recursive: true });
+      return `
+listen=NO
+listen_ipv6=YES
+listen_port=${port}
+background=NO
+run_as_launching_user=YES
+seccomp_sandbox=NO
+isolate=NO
+isolate_network=NO
+anonymous_enable=YES
+no_anon_password=YES
+local_enable=NO
+write_enable=YES
+anon_upload_enable=YES
+anon_other_write_enable=YES
+anon_world_readable_only=NO
+anon_root=${folder}/files
+use_localtime=NO
+xferlog_enable=YES
+xferlog_std_format=NO
+log_ftp_protocol=YES
+vsftpd_log_file=${folder}/access.log
+${configuration}
+`;
+    },
+    command: (file) => ['vsftpd', file],
+  });

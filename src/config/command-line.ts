@@ -6,20 +6,41 @@ import { quoted, UsageError } from './usage-error.js';
 const require = createRequire(import.meta.url);
 const minimist = require('minimist') as typeof import('minimist');
 
+/** A plan, and what its writer should know: one line each, `FILE:LINE:COLUMN: what`. */
+export interface Reading {
+  readonly plan: Plan;
+  readonly warnings: readonly string[];
+}
+
 /** What a command line asks for: to carry out a plan, or to print a text on stdout and end with exit code 0. */
 export type Request =
   | {
       readonly kind: 'plan';
       readonly plan: Plan;
-      /**
-       * For a plan from a file: reads it again, by an absolute path, because a daemon's folder is not the one that it was
-       * started in. Throws Failure whose message has all problems.
-       */
-      readonly reread?: () => Plan;
+      /** Of a plan that a file has. */
+      readonly file?: {
+        readonly warnings: readonly string[];
+        /** Reads the file anew, from wherever the process is by then. Throws Failure. */
+        readonly reread: () => Reading;
+      };
       /** The pid file of a process whose listening sockets are to be taken over. */
       readonly takeover?: string;
     }
   | { readonly kind: 'print'; readonly text: string };
+
+/** A command line whose services are in a file that is still to be read. */
+export interface FileRequest {
+  readonly kind: 'file';
+  readonly path: string;
+  /** What the command line says of the plan, which goes before what the file says. */
+  readonly said: Partial<Plan>;
+}
+
+/** The request for a plan that `read` reads, now and whenever it is asked to. Throws what `read` throws. */
+export const requestFrom = (read: () => Reading): Request => {
+  const { plan, warnings } = read();
+  return { kind: 'plan', plan, file: { warnings, reread: read } };
+};
 
 /** One option of a dialect. */
 export interface Option {
@@ -28,12 +49,15 @@ export interface Option {
   readonly aliases?: readonly string[];
   /** One letter. */
   readonly short?: string;
+  /** Its name in messages, where that is not how a command line has it. */
+  readonly shown?: string;
   /** switch: takes no value; one: one value, given once at most; many: one value, repeatable. */
   readonly takes: 'switch' | 'one' | 'many';
 }
 
 /** An option's name in messages: `-s (--server)`. */
-export const optionName = ({ short, long }: Option): string => (short ? `-${short} (--${long})` : `--${long}`);
+export const optionName = ({ short, long, shown }: Option): string =>
+  shown ?? (short ? `-${short} (--${long})` : `--${long}`);
 
 /** The options and positional arguments of one command line, none of them interpreted yet. */
 export interface Arguments {

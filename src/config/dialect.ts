@@ -2,12 +2,12 @@ import type { Request } from './command-line.js';
 import { UsageError } from './usage-error.js';
 import { parseOneOf } from './values.js';
 
-const DIALECTS = ['transproxy', 'redir'] as const;
+const DIALECTS = ['transproxy', 'redir', 'rinetd'] as const;
 type DialectName = (typeof DIALECTS)[number];
 
 interface Dialect {
   /** @throws UsageError, or Failure for a file that the command line names */
-  readonly parse: (argv: readonly string[]) => Request;
+  readonly parse: (argv: readonly string[]) => Request | Promise<Request>;
   /** One line, for below the message of a UsageError. */
   readonly usage: string;
 }
@@ -16,11 +16,21 @@ interface Dialect {
 const LOADERS: Readonly<Record<DialectName, () => Promise<Dialect>>> = {
   transproxy: async () => {
     const [{ parseTransproxy }, { usage }] = await Promise.all([import('./transproxy.js'), import('./help.js')]);
-    return { parse: parseTransproxy, usage };
+    const parse = async (argv: readonly string[]): Promise<Request> => {
+      const request = parseTransproxy(argv);
+      if (request.kind !== 'file') return request;
+      const { readFileRequest } = await import('./file.js');
+      return readFileRequest(request);
+    };
+    return { parse, usage };
   },
   redir: async () => {
     const [{ parseRedir }, { usage }] = await Promise.all([import('./redir.js'), import('./redir-help.js')]);
     return { parse: parseRedir, usage };
+  },
+  rinetd: async () => {
+    const [{ parseRinetd }, { usage }] = await Promise.all([import('./rinetd.js'), import('./rinetd-help.js')]);
+    return { parse: parseRinetd, usage };
   },
 };
 
@@ -28,6 +38,8 @@ const LOADERS: Readonly<Record<DialectName, () => Promise<Dialect>>> = {
 const BY_PROGRAM: ReadonlyMap<string, DialectName> = new Map([
   ['redir', 'redir'],
   ['tproxy-redir', 'redir'],
+  ['rinetd', 'rinetd'],
+  ['tproxy-rinetd', 'rinetd'],
 ]);
 
 const AS = '--as';
@@ -51,7 +63,7 @@ export const chooseDialect = async (program: string, argv: readonly string[]): P
     return { ...(await LOADERS[parseName(AS, first.slice(AS.length + 1))]()), argv: argv.slice(1) };
   }
   if (first === AS) {
-    if (second === undefined) throw new UsageError(`${AS} needs a value: ${DIALECTS.join(' or ')}`);
+    if (second === undefined) throw new UsageError(`${AS} needs a value: ${DIALECTS.join(', ')}`);
     return { ...(await LOADERS[parseName(AS, second)]()), argv: argv.slice(2) };
   }
   return { ...(await LOADERS[BY_PROGRAM.get(program) ?? 'transproxy']()), argv };

@@ -7,6 +7,7 @@ export const usage =
 export const help = `\
 Usage: tproxy [options] proxyhost proxyport
        tproxy [options] -t [HOST PORT]
+       tproxy [options] -c FILE
 
 Sends redirected connections through the HTTP proxy at proxyhost proxyport: HTTP
 requests translated for it, TLS by CONNECT; other protocols go past it.
@@ -49,7 +50,7 @@ Proxies
                         with user:password@ in front of HOST if needed
   --balance HOW         ${BALANCES.join(', ')}
                         (default: ${BALANCES[0]})
-  --check SECONDS       try to connect to each proxy so often
+  --check SECONDS       try to connect to each proxy, or target, so often
   --proxy-auth FILE     user:password for the proxies, in FILE's first line
   --proxy-protocol V    begin connections with a PROXY header: v1 or v2
 
@@ -67,6 +68,8 @@ HTTP
                         request is refused (strict)
 
 How it runs
+  -c, --conf-file FILE  all services from FILE, a rinetd.conf; beside it there
+                        may be only what stands here, but for --log
   -d, --foreground      don't become a daemon; log to standard error
   --syslog              log to syslog, also in the foreground
   --ident NAME          our name there and for --tcp-wrappers (default: tproxy)
@@ -79,6 +82,7 @@ How it runs
                         PIDFILE names, which drains; no connection is lost
   -w, --workers N       threads (default: one for each available core)
   --log-level LEVEL     ${LOG_LEVELS.join(', ')} (default: info)
+  --log-connections     log each connection's beginning and end, as redir does
 
 Limits
   --connect-timeout SECONDS   for a connect to the proxy or origin (default: 10)
@@ -98,7 +102,8 @@ Slowing down, for each connection and each direction
   -v, --version         print the version
   -h, --help            print this help
   --as DIALECT          as the first argument: what follows is a command line of
-                        redir (as with the name tproxy-redir) or of transproxy
+                        redir or rinetd (as with the names tproxy-redir and
+                        tproxy-rinetd) or of transproxy
 
 Examples
   A gateway that sends its clients' web requests through a Squid:

@@ -34,13 +34,17 @@ const MOST_RANDOM_WAIT = 60 * 60 * 1000;
 const LEAST_BUFFER = 256;
 const MOST_BUFFER = 1024 * 1024;
 
-/** What every dialect of command lines has, under these names or others. */
-export const SHARED = {
+/** What every dialect has to say of the process. */
+export const OF_PROCESS = {
   user: { long: 'user', takes: 'one' },
   pidFile: { long: 'pid-file', takes: 'one' },
   workers: { long: 'workers', takes: 'one' },
   syslog: { long: 'syslog', takes: 'switch' },
   ident: { long: 'ident', takes: 'one' },
+} as const satisfies Record<string, Option>;
+
+/** And of a service. */
+export const OF_RELAYING = {
   tcpWrappers: { long: 'tcp-wrappers', takes: 'switch' },
   timeout: { long: 'timeout', takes: 'one' },
   proxyAuth: { long: 'proxy-auth', takes: 'one' },
@@ -54,13 +58,16 @@ export const SHARED = {
   bufferSize: { long: 'bufsize', takes: 'one' },
 } as const satisfies Record<string, Option>;
 
-/** These options as a dialect names them. */
-export type SharedOptions = Readonly<Record<keyof typeof SHARED, Option>>;
+/** Every dialect of command lines has them, under these names or others. */
+export const SHARED = { ...OF_PROCESS, ...OF_RELAYING } as const;
+
+type ProcessOptions = Readonly<Record<keyof typeof OF_PROCESS, Option>>;
+type RelayingOptions = Readonly<Record<keyof typeof OF_RELAYING, Option>>;
 
 type OfProcess = Pick<Plan, 'user' | 'pidFile' | 'workers' | 'logTo' | 'ident'>;
 
 /** `ident` is our name where the command line says none. */
-export const readProcess = (args: Arguments, options: SharedOptions, ident: string): OfProcess => ({
+export const readProcess = (args: Arguments, options: ProcessOptions, ident: string): OfProcess => ({
   user: only(args, options.user, parseUser) ?? null,
   pidFile: only(args, options.pidFile, absolutePath) ?? null,
   workers: only(args, options.workers, integerFrom(1, MOST_WORKERS)) ?? null,
@@ -68,10 +75,18 @@ export const readProcess = (args: Arguments, options: SharedOptions, ident: stri
   ident: only(args, options.ident, parseIdent) ?? ident,
 });
 
+/** What the command line says, and nothing of what it doesn't. */
+export const readGivenProcess = (args: Arguments, options: ProcessOptions): Partial<OfProcess> => {
+  const all = readProcess(args, options, DEFAULT_PLAN.ident);
+  const option = { ...options, logTo: options.syslog };
+  const given = (Object.keys(all) as (keyof OfProcess)[]).filter((name) => isSet(args, option[name]));
+  return Object.fromEntries(given.map((name) => [name, all[name]]));
+};
+
 type OfRelaying = Pick<Service, 'source' | 'spoof' | 'ftp' | 'shaping' | 'tcpWrappers'>;
 
 /** What is done with a connection beside moving its bytes. `ident` is the plan's. */
-export const readRelaying = (args: Arguments, options: SharedOptions, ident: string): OfRelaying => ({
+export const readRelaying = (args: Arguments, options: RelayingOptions, ident: string): OfRelaying => ({
   source: only(args, options.source, parseSource) ?? null,
   spoof: isSet(args, options.spoof),
   ftp: readFtp(args, options),
@@ -79,13 +94,13 @@ export const readRelaying = (args: Arguments, options: SharedOptions, ident: str
   tcpWrappers: isSet(args, options.tcpWrappers) ? ident : null,
 });
 
-const readFtp = (args: Arguments, options: SharedOptions): Ftp | null => {
+const readFtp = (args: Arguments, options: RelayingOptions): Ftp | null => {
   const which = only(args, options.ftp, (what, text) => parseOneOf('port', 'pasv', 'both')(what, text.toLowerCase()));
   const ports = only(args, options.ftpPorts, parsePortRange) ?? null;
   return which === undefined ? null : { active: which !== 'pasv', passive: which !== 'port', ports };
 };
 
-const readShaping = (args: Arguments, options: SharedOptions): Shaping | null => {
+const readShaping = (args: Arguments, options: RelayingOptions): Shaping | null => {
   // 0 is redir's way to say that there is no bound.
   const maxBandwidth = only(args, options.maxBandwidth, integerFrom(0, MOST_BANDWIDTH)) || null;
   const randomWait = only(args, options.randomWait, integerFrom(0, MOST_RANDOM_WAIT)) ?? 0;
@@ -101,7 +116,7 @@ const readShaping = (args: Arguments, options: SharedOptions): Shaping | null =>
  */
 export const readTimeouts = (
   args: Arguments,
-  options: SharedOptions,
+  options: RelayingOptions,
   idle: number,
 ): Pick<Limits, 'idle' | 'halfClosed'> => {
   const timeout = only(args, options.timeout, parseTimeout) ?? idle;
@@ -109,7 +124,11 @@ export const readTimeouts = (
 };
 
 /** The upstreams, those without credentials with what the file of --proxy-auth has. Throws Failure. */
-export const authenticated = (args: Arguments, options: SharedOptions, upstreams: readonly Upstream[]): Upstream[] => {
+export const authenticated = (
+  args: Arguments,
+  options: RelayingOptions,
+  upstreams: readonly Upstream[],
+): Upstream[] => {
   if (upstreams.length === 0) return [];
   const shared = only(args, options.proxyAuth, readCredentials);
   return upstreams.map((upstream) => {
@@ -132,7 +151,7 @@ export const refuseIn =
   };
 
 /** What no dialect takes. */
-export const refuseContradictions = (args: Arguments, options: SharedOptions, service: Service): void => {
+export const refuseContradictions = (args: Arguments, options: RelayingOptions, service: Service): void => {
   const refuse = refuseIn(args);
   const { source, spoof, ftp, shaping, upstreams, targets } = service;
   if (spoof) refuse(options.source, `contradicts ${optionName(options.spoof)}, which takes the client's address`);

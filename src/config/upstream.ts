@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { EX, Failure } from '../failure.js';
 import type { Credentials, Upstream } from '../plan.js';
 import { parseHost } from './host.js';
@@ -52,6 +52,7 @@ const decode = (what: string, text: string): string => {
 
 /** RFC 1929 section 2 has one byte for a length; HTTP gets the same bound, far below that of a head. */
 const MOST_BYTES = 255;
+const MOST_TEXT = 4096;
 
 /** Why credentials can't be sent to a proxy, as the end of a sentence about them; null if they can. */
 export const flawOf = ({ user, password }: Credentials, scheme: Upstream['scheme']): string | null => {
@@ -77,9 +78,18 @@ export const readCredentials = (what: string, path: string): Credentials => {
   return { user: line.slice(0, colon), password: line.slice(colon + 1) };
 };
 
+/** The beginning of a file: what is more is no first line with two names of 255 bytes, and may be without an end. */
 const readText = (what: string, path: string): string => {
   try {
-    return readFileSync(path, 'utf8');
+    const fd = openSync(path, 'r');
+    try {
+      const text = Buffer.alloc(MOST_TEXT);
+      let length = 0;
+      for (let read = 1; read > 0 && length < MOST_TEXT; length += read) read = readSync(fd, text, { offset: length });
+      return text.toString('utf8', 0, length);
+    } finally {
+      closeSync(fd);
+    }
   } catch (error) {
     throw new Failure(`${what}: ${quoted(path)}: ${(error as NodeJS.ErrnoException).code}`, EX.NOINPUT);
   }

@@ -51,6 +51,12 @@ export const parseIdent = (what: string, text: string): string => {
   throw new UsageError(`${what}: ${quoted(text)} is not a name of at most 48 letters, digits and . _ / -`);
 };
 
+/** A service's name in logs. */
+export const parseName = (what: string, text: string): string => {
+  if (/^[^\p{Cc}]{1,64}$/u.test(text)) return text;
+  throw new UsageError(`${what}: ${quoted(text)} is not a name of at most 64 characters`);
+};
+
 /** One of some words. */
 export const parseOneOf =
   <T extends string>(...words: readonly T[]): Parse<T> =>

@@ -1,26 +1,39 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { UpstreamAddress } from '../address.js';
-import type { ListenerHandle } from '../messages.js';
+import { allocateAffinity } from '../affinity-table.js';
+import type { Counters } from '../counters.js';
+import type { ListenerHandle, ServiceStart } from '../messages.js';
 import type { Plan, Service } from '../plan.js';
 import { AccessLog } from './access-log.js';
 import { Hosts, sameAddresses } from './hosts.js';
 import { type Budget, shareDescriptors } from './limits.js';
 import { placesOf } from './listen.js';
 import type { Change, Listeners } from './listeners.js';
-import { type Log, openLog } from './log.js';
+import type { Log } from './log.js';
+import { capabilitiesFor } from './privileges.js';
 import { Probes } from './probes.js';
-import { ServiceIds, withFixed } from './reload.js';
+import { type Reading, ServiceIds, withFixed } from './reload.js';
+import { StatusReports } from './status-reports.js';
+import { TcpWrappers } from './tcp-wrappers.js';
 import type { Workers } from './workers.js';
 
-/** After a failed connect names are looked up again at once, but not more often than this, in ms. */
-const RESOLVE_PAUSE = 1000;
+/**
+ * How long a service that is gone may still get clients, in ms, and more: those that its sockets have accepted, and those
+ * that TCP wrappers are being asked about.
+ */
+const LATECOMERS = 60_000;
 
 /** What a plan has come to, when the server starts with it. */
 export interface Beginning {
   readonly plan: Plan;
   readonly log: Log;
-  readonly logTo: 'stderr' | 'syslog';
+  /** The log as a plan has it. */
+  readonly openLog: (plan: Plan) => Log;
   readonly accessLog: AccessLog | null;
   readonly hosts: Hosts;
+  /** null where no service asks them. */
+  readonly wrappers: TcpWrappers | null;
+  readonly counters: Counters;
   readonly listeners: Listeners;
   readonly workers: Workers;
   readonly workerCount: number;
@@ -34,31 +47,45 @@ export class InForce {
   readonly #workers: Workers;
   readonly #workerCount: number;
   readonly #limit: number;
-  readonly #logTo: 'stderr' | 'syslog';
+  readonly #openLog: (plan: Plan) => Log;
+  readonly #counters: Counters;
   readonly #services: ServiceIds;
   readonly #probes: Probes;
+  readonly #reports: StatusReports;
+  /** The log as it is at the time, for whoever outlives a plan. */
+  readonly #lasting: Log = { write: (level, message) => this.#log.write(level, message) };
   #plan: Plan;
   #log: Log;
   #accessLog: AccessLog | null;
   #hosts: Hosts;
-  #resolvedAt = Date.now();
+  #wrappers: TcpWrappers | null;
+  #reloads = 0;
 
   constructor(beginning: Beginning) {
     this.#listeners = beginning.listeners;
     this.#workers = beginning.workers;
     this.#workerCount = beginning.workerCount;
     this.#limit = beginning.limit;
-    this.#logTo = beginning.logTo;
+    this.#openLog = beginning.openLog;
+    this.#counters = beginning.counters;
     this.#plan = beginning.plan;
     this.#log = beginning.log;
     this.#accessLog = beginning.accessLog;
     this.#hosts = beginning.hosts;
+    this.#wrappers = beginning.wrappers;
     this.#services = new ServiceIds(beginning.plan.services);
     this.#probes = new Probes({
-      log: { write: (level, message) => this.#log.write(level, message) },
-      addressesOf: (service, upstream) => this.#hosts.addresses[this.#services.indexOf(service)]?.[upstream] ?? [],
-      onHealth: (service, upstream, up) => this.#workers.tell({ kind: 'health', service, upstream, up }),
+      log: this.#lasting,
+      addressesOf: (service, host) => this.#hosts.addresses[this.#services.indexOf(service)]?.[host] ?? [],
+      onHealth: (service, host, address, up) => this.#workers.tell({ kind: 'health', service, host, address, up }),
     });
+    const startedAt = performance.now();
+    this.#reports = new StatusReports(this.#lasting, () => ({
+      services: this.#plan.services.map((service, i) => ({ id: this.#services.ids[i] as number, service })),
+      counters: this.#counters,
+      uptime: performance.now() - startedAt,
+      reloads: this.#reloads,
+    }));
   }
 
   get plan(): Plan {
@@ -73,31 +100,39 @@ export class InForce {
     return this.#accessLog;
   }
 
-  /** By index of the plan's services; see Hosts. */
-  get addresses(): Hosts['addresses'] {
-    return this.#hosts.addresses;
+  /** null where no service asks them. */
+  get wrappers(): TcpWrappers | null {
+    return this.#wrappers;
+  }
+
+  /** The services, each with memory that its workers share. To be called once. */
+  firstServices(): readonly ServiceStart[] {
+    return this.#plan.services.map((_, i) => this.#startOf(i));
   }
 
   budget(): Budget {
     return shareDescriptors(this.#limit - this.#listeners.count, this.#workerCount);
   }
 
-  startProbes(): void {
+  /** The workers serve: begins what goes on beside them. */
+  begin(): void {
+    this.#watchHosts();
     this.#probes.begin(this.#plan.services.entries());
+    this.#reports.begin(this.#plan);
   }
 
-  /** Every address of a host failed: its name may have moved. */
-  onUnreachable(): void {
-    if (Date.now() - this.#resolvedAt >= RESOLVE_PAUSE) void this.resolveAgain();
+  end(): void {
+    this.#reports.end();
   }
 
-  async resolveAgain(): Promise<void> {
-    this.#resolvedAt = Date.now();
-    const hosts = this.#hosts;
-    await hosts.refresh((service, host, addresses) => {
-      // Another plan may have followed meanwhile.
-      if (hosts === this.#hosts) this.#tellAddresses(service, host, addresses);
-    });
+  /** Every address of a service's host failed: its name may have moved. */
+  onUnreachable(service: number): void {
+    const index = this.#services.indexOf(service);
+    if (index >= 0) this.#hosts.onUnreachable(index);
+  }
+
+  lookAgain(): void {
+    this.#hosts.lookAgain();
   }
 
   reopen(): void {
@@ -111,10 +146,12 @@ export class InForce {
    * before that.
    * @throws Failure when something is not to be had; nothing has changed then
    */
-  async replaceBy(given: Plan, mayStill: () => boolean): Promise<void> {
+  async replaceBy({ plan: given, warnings }: Reading, mayStill: () => boolean): Promise<void> {
     const { plan, refused } = withFixed(this.#plan, given);
-    const log = openLog(this.#logTo, plan.logLevel);
-    const hosts = await Hosts.resolve(plan, log);
+    // What the process does not have by now it can't come to have.
+    capabilitiesFor(plan);
+    const wrappers = this.#wrappers ?? wrappersFor(plan);
+    const hosts = await Hosts.resolve(plan, this.#lasting);
     const places = await placesOf(plan);
     const change = await this.#listeners.prepare(places);
     // From here on nothing waits, and so nothing comes between.
@@ -131,8 +168,12 @@ export class InForce {
     }
     if (accessLog !== this.#accessLog) this.#accessLog?.close();
     this.#accessLog = accessLog;
-    this.#log = log;
-    for (const what of refused) log.write('warn', `reload: ${what} can't be changed without a restart, and stays`);
+    this.#wrappers = wrappers;
+    this.#log = this.#openLog(plan);
+    for (const warning of warnings) this.#log.write('warn', warning);
+    for (const what of refused) {
+      this.#log.write('warn', `reload: ${what} can't be changed without a restart, and stays`);
+    }
     this.#replace(plan, hosts, change);
   }
 
@@ -145,18 +186,16 @@ export class InForce {
   #replace(plan: Plan, hosts: Hosts, change: Change): void {
     const before = new Map(this.#services.ids.map((id, i) => [id, this.#hosts.addresses[i] ?? []]));
     const { ids, added, gone } = this.#services.succeed(plan.services);
+    this.#hosts.stop();
     this.#plan = plan;
     this.#hosts = hosts;
+    this.#reloads++;
     change.commit();
 
     const { services, ...settings } = plan;
-    const starts = added.map((i) => ({
-      id: ids[i] as number,
-      service: services[i] as Service,
-      addresses: hosts.addresses[i] ?? [],
-    }));
+    const starts = added.map((i) => this.#startOf(i));
     const withIds = (handles: readonly ListenerHandle[]): ListenerHandle[] =>
-      handles.map(({ service, fd }) => ({ service: ids[service] as number, fd }));
+      handles.map((handle) => ({ ...handle, service: ids[handle.service] as number }));
     const { connections: maxConnections } = this.budget();
     for (const [worker, handles] of change.handles.entries()) {
       const listeners = withIds(handles);
@@ -171,6 +210,9 @@ export class InForce {
     }
     this.#probes.end(gone);
     this.#probes.begin(starts.map(({ id, service }) => [id, service]));
+    this.#watchHosts();
+    this.#reports.begin(plan);
+    void this.#retire(gone);
 
     for (const name of change.opened) this.#log.write('info', `listening on ${name}`);
     for (const name of change.dropped) this.#log.write('info', `not listening on ${name} any more`);
@@ -178,8 +220,38 @@ export class InForce {
     this.#log.write('info', `reloaded: ${counts}`);
   }
 
+  /** The service of this index of the plan, with memory that its workers share. */
+  #startOf(index: number): ServiceStart {
+    const service = this.#plan.services[index] as Service;
+    const id = this.#services.ids[index] as number;
+    return {
+      id,
+      service,
+      addresses: this.#hosts.addresses[index] ?? [],
+      counters: this.#counters.add(id),
+      affinity: service.affinity === null ? null : allocateAffinity(service.affinity),
+    };
+  }
+
+  #watchHosts(): void {
+    this.#hosts.watch(
+      () => this.#counters.total('accepted'),
+      (service, host, addresses) => this.#tellAddresses(service, host, addresses),
+    );
+  }
+
+  async #retire(ids: readonly number[]): Promise<void> {
+    await this.#listeners.settled();
+    await sleep(LATECOMERS, null, { ref: false });
+    for (const id of ids) this.#counters.retire(id);
+  }
+
   /** `service` is an index of the plan. */
   #tellAddresses(service: number, host: number, addresses: readonly UpstreamAddress[]): void {
     this.#workers.tell({ kind: 'addresses', service: this.#services.ids[service] as number, host, addresses });
   }
 }
+
+/** @throws Failure when there are no TCP wrappers to ask */
+export const wrappersFor = ({ services }: Plan): TcpWrappers | null =>
+  services.some(({ tcpWrappers }) => tcpWrappers !== null) ? new TcpWrappers() : null;

@@ -1,9 +1,18 @@
 import { formatAddress, type ListenAddress } from '../address.js';
 import { EX, Failure } from '../failure.js';
-import { isUnix, type Plan, type Service } from '../plan.js';
-import { E, SystemError } from '../sys/errno.js';
+import { isUnix, type Plan, type Service, unfitForUdp } from '../plan.js';
+import { E, errnoName, SystemError } from '../sys/errno.js';
 import { adoptFd, closeFd } from '../sys/process.js';
-import { boundSocket, localAddress, prepareListener, startListening } from '../sys/socket.js';
+import {
+  boundSocket,
+  inheritedKind,
+  isTransparent,
+  localAddress,
+  prepareListener,
+  setTransparent,
+  startListening,
+} from '../sys/socket.js';
+import { boundUdpSocket, growReceiveBuffer, shareAddress } from '../sys/udp-socket.js';
 import { resolveHost } from './resolve.js';
 
 /** One address that a plan listens on. */
@@ -16,29 +25,31 @@ export interface Place {
   readonly service: Service;
   /** Of the service in its plan. */
   readonly index: number;
-  /** One of all addresses of both families: a kernel without IPv6 still has every IPv4 address. */
-  readonly anyFamily: boolean;
+  /** As the plan has it; null: all addresses of both families, and a kernel without IPv6 still has every IPv4 address. */
+  readonly host: string | null;
 }
 
 /**
  * Where a plan listens, its names looked up.
- * @throws Failure for a name that has no address, and for a place that two services have
+ * @throws Failure for a name that has no address, for a place that two services have, and for a service of datagrams that
+ * can't be one
  */
 export const placesOf = async (plan: Plan): Promise<readonly Place[]> => {
   const places = new Map<string, Place>();
   for (const [index, service] of plan.services.entries()) {
+    checkProtocol(service);
     for (const at of service.listen) {
       if (isUnix(at)) continue;
       const { host, port } = at;
       for (const ip of host === null ? ['::', '0.0.0.0'] : await resolveHost(host)) {
         const address: ListenAddress = { ip, port };
-        const name = formatAddress(address);
-        const key = `tcp ${name}`;
+        const name = nameOf(address, service);
+        const key = `${service.protocol} ${formatAddress(address)}`;
         const other = places.get(key);
         if (other !== undefined) {
           throw new Failure(`${name} is listened on twice: by ${other.service.name} and ${service.name}`, EX.CONFIG);
         }
-        places.set(key, { key, name, address, service, index, anyFamily: host === null });
+        places.set(key, { key, name, address, service, index, host });
       }
     }
   }
@@ -50,45 +61,97 @@ export const placesOf = async (plan: Plan): Promise<readonly Place[]> => {
  * all where the kernel lacks the family and another will do.
  * @throws Failure with the address and the errno
  */
-export const openPlace = ({ address, service, anyFamily }: Place, workers: number): readonly number[] => {
+export const openPlace = ({ address, service, host }: Place, workers: number): readonly number[] => {
+  const transparent = service.intercept === 'tproxy';
+  const open = service.protocol === 'udp' ? boundUdpSocket : boundSocket;
   const fds: number[] = [];
   try {
     // A socket that does not share fails where any other listens. Without this a second daemon of the same user would
     // quietly take a part of the first one's connections (socket(7), SO_REUSEPORT).
-    closeFd(boundSocket(address, false));
-    for (let i = 0; i < workers; i++) fds.push(boundSocket(address, workers > 1));
-    for (const fd of fds) applyOptions(fd, address, service);
+    closeFd(open(address, false, transparent));
+    for (let i = 0; i < workers; i++) fds.push(open(address, workers > 1, transparent));
+    for (const fd of fds) {
+      if (service.protocol === 'udp') growReceiveBuffer(fd);
+      applyOptions(fd, address, service);
+    }
     return fds;
   } catch (error) {
     fds.forEach(closeFd);
-    if (anyFamily && address.ip === '::' && isWithoutIPv6(error)) return [];
+    if (host === null && address.ip === '::' && isWithoutIPv6(error)) return [];
     throw asFailure(error);
   }
 };
 
 /** Gives a socket what a service says of its sockets, and lets it listen. One that listens already is changed to that. */
-export const applyOptions = (fd: number, address: ListenAddress, { keepalive, backlog }: Service): void => {
+export const applyOptions = (fd: number, address: ListenAddress, service: Service): void => {
+  const { protocol, intercept, keepalive, backlog } = service;
+  if (protocol === 'udp') {
+    // The port that clients meant may be this one, and answers have to leave by sockets that are bound to it.
+    if (intercept === 'tproxy') shareAddress(fd);
+    return;
+  }
   prepareListener(fd, keepalive);
   startListening(fd, address, backlog ?? undefined);
 };
 
-/** Makes a listening socket that was handed to us ready to serve; returns its name for the log. */
-export const adoptListener = (fd: number, { keepalive }: Service): string => {
-  adoptFd(fd);
-  prepareListener(fd, keepalive);
-  const address = localAddress(fd);
-  return address === null ? `fd ${fd}` : formatAddress(address);
+/**
+ * Makes a socket that was opened for something else one that a service can listen on. It harms nothing where that does
+ * not come about.
+ * @throws Failure when the service takes what TPROXY sends, and the socket can't
+ */
+export const makeFit = (fd: number, { name, service }: Place): void => {
+  if (service.intercept === 'tproxy') makeTransparent(fd, name, NEEDS_TRANSPARENCY);
 };
+
+/**
+ * Makes a socket that was handed to us ready to serve; returns its name for the log.
+ * @throws Failure when it is not of the protocol that the service is for, or TPROXY needs it to be transparent and it is
+ * not
+ */
+export const adoptSocket = (fd: number, service: Service): string => {
+  checkProtocol(service);
+  adoptFd(fd);
+  if ((inheritedKind(fd) === 'datagram') !== (service.protocol === 'udp')) {
+    throw new Failure(`${service.name}: fd ${fd} is no ${service.protocol} socket`, EX.CONFIG);
+  }
+  if (service.protocol === 'udp') growReceiveBuffer(fd);
+  else prepareListener(fd, service.keepalive);
+  if (service.intercept === 'tproxy') {
+    // Who hands a socket over may have done it (systemd.socket(5)), and then we needn't be allowed to.
+    makeTransparent(fd, `fd ${fd}`, `${NEEDS_TRANSPARENCY}, or Transparent=yes in the socket's unit of systemd`);
+  }
+  const address = localAddress(fd);
+  return address === null ? `fd ${fd}` : nameOf(address, service);
+};
+
+const nameOf = (address: ListenAddress, { protocol }: Service): string =>
+  protocol === 'udp' ? `${formatAddress(address)} (udp)` : formatAddress(address);
+
+const checkProtocol = (service: Service): void => {
+  const unfit = service.protocol === 'udp' ? unfitForUdp(service) : null;
+  if (unfit !== null) throw new Failure(`${service.name}: a service of datagrams can't be that: ${unfit}`, EX.CONFIG);
+};
+
+const makeTransparent = (fd: number, name: string, needs: string): void => {
+  if (isTransparent(fd)) return;
+  const set = setTransparent(fd);
+  if (set === 0) return;
+  throw new Failure(`setsockopt IP_TRANSPARENT ${name}: ${errnoName(-set)} (${needs})`, EX.NOPERM);
+};
+
+const NEEDS_TRANSPARENCY = 'taking what TPROXY sends needs root, CAP_NET_RAW or CAP_NET_ADMIN';
 
 const isWithoutIPv6 = (error: unknown): boolean =>
   error instanceof SystemError && (error.code === 'EAFNOSUPPORT' || error.code === 'EADDRNOTAVAIL');
 
 const asFailure = (error: unknown): unknown => {
   if (!(error instanceof SystemError)) return error;
-  const { errno, message } = error;
+  const { errno, message, syscall } = error;
   if (errno === E.ADDRINUSE) return new Failure(`${message} (another program listens there)`, EX.UNAVAILABLE);
+  if (errno === E.ADDRNOTAVAIL) return new Failure(`${message} (it is no address of this host)`, EX.OSERR);
   if (errno === E.ACCES || errno === E.PERM) {
-    return new Failure(`${message} (ports below 1024 need root or CAP_NET_BIND_SERVICE)`, EX.NOPERM);
+    const needs = syscall === 'bind' ? 'ports below 1024 need root or CAP_NET_BIND_SERVICE' : NEEDS_TRANSPARENCY;
+    return new Failure(`${message} (${needs})`, EX.NOPERM);
   }
   return new Failure(message, EX.OSERR);
 };

@@ -4,7 +4,7 @@ import type { ListenerHandle } from '../messages.js';
 import type { Service } from '../plan.js';
 import { closeFd } from '../sys/process.js';
 import { stopHandshakes } from '../sys/socket.js';
-import { adoptListener, applyOptions, openPlace, type Place } from './listen.js';
+import { adoptSocket, applyOptions, makeFit, openPlace, type Place } from './listen.js';
 
 /** How long a socket that shall be closed waits for the last step of handshakes that have begun, in ms: a long way there and back. */
 const GRACE = 300;
@@ -14,6 +14,15 @@ export type Sockets = ReadonlyMap<string, readonly number[]>;
 
 /** Has all workers leave sockets (see Command), and settles when they have. */
 type Leave = (fds: readonly number[], last: boolean) => Promise<void>;
+
+/** The sockets of one place, and who they are for. */
+interface Share {
+  /** Index into the plan's services. */
+  readonly service: number;
+  readonly isUdp: boolean;
+  readonly host: string | null;
+  readonly fds: readonly number[];
+}
 
 /** What a plan would change, with all sockets open that it needs. One of the two ends it. */
 export interface Change {
@@ -37,6 +46,8 @@ export class Listeners {
   readonly #open = new Map<string, readonly number[]>();
   /** Places where no handshakes begin any more, and what waits is still accepted. */
   readonly #ending = new Set<string>();
+  /** Places of sockets that were handed to us: whoever did that goes on with them. */
+  readonly #handed = new Set<string>();
 
   /** `taken` was taken over from another process. */
   constructor(workers: number, leave: Leave, taken: Sockets = new Map()) {
@@ -56,14 +67,22 @@ export class Listeners {
     return this.#open;
   }
 
-  /** Listens on sockets that were handed to us, all for one service; returns what workers listen on, and names. */
+  /**
+   * Listens on sockets that were handed to us, all for one service; returns what workers listen on, and names.
+   * @throws Failure
+   */
   adopt(fds: readonly number[], service: Service): Pick<Change, 'handles' | 'opened' | 'commit'> {
-    const opened = fds.map((fd) => adoptListener(fd, service));
+    const opened = fds.map((fd) => adoptSocket(fd, service));
     const commit = (): void => {
-      for (const fd of fds) this.#open.set(`fd ${fd}`, [fd]);
+      for (const fd of fds) {
+        const key = `${service.protocol} fd ${fd}`;
+        this.#open.set(key, [fd]);
+        this.#handed.add(key);
+      }
     };
+    const isUdp = service.protocol === 'udp';
     // One place each, although all are of one service: every worker has each of them.
-    return { handles: this.#share(fds.map((fd) => [0, [fd]])), opened, commit };
+    return { handles: this.#share(fds.map((fd) => ({ service: 0, isUdp, host: null, fds: [fd] }))), opened, commit };
   }
 
   /**
@@ -79,15 +98,19 @@ export class Listeners {
     };
     const kept: [Place, readonly number[]][] = [];
     const names: string[] = [];
-    const shares: [number, readonly number[]][] = [];
+    const shares: Share[] = [];
     try {
       for (const place of places) {
         const known = this.#open.get(place.key);
-        if (known !== undefined) kept.push([place, known]);
+        if (known !== undefined) {
+          for (const fd of known) makeFit(fd, place);
+          kept.push([place, known]);
+        }
         const fds = known ?? this.#openNew(place);
         if (known === undefined) opened.set(place.key, fds);
         if (known === undefined && fds.length > 0) names.push(place.name);
-        shares.push([place.index, fds]);
+        const { index, host, service } = place;
+        shares.push({ service: index, isUdp: service.protocol === 'udp', host, fds });
       }
     } catch (error) {
       abandon();
@@ -103,7 +126,10 @@ export class Listeners {
     return { handles: this.#share(shares), opened: names, dropped, commit, abandon };
   }
 
-  /** Lets no more connections begin, has all accepted that wait, and settles when nothing is listened on. */
+  /**
+   * Lets no more connections begin, has all accepted that wait, but where others have the socket too, and settles when
+   * nothing is listened on.
+   */
   async close(): Promise<void> {
     await this.#end([...this.#open.keys()]);
     await this.settled();
@@ -137,37 +163,46 @@ export class Listeners {
   }
 
   /** Why our own sockets may be the ones in the way: one for all addresses and one for one of them exclude each other. */
-  #overlap({ address: { ip, port } }: Place): string {
+  #overlap({ address: { ip, port }, service: { protocol } }: Place): string {
     const all = ip.includes(':') ? '[::]' : '0.0.0.0';
     const same = [...this.#open.keys()].find((key) =>
-      ip === '::' || ip === '0.0.0.0' ? key.endsWith(`:${port}`) : key === `tcp ${all}:${port}`,
+      ip === '::' || ip === '0.0.0.0'
+        ? key.startsWith(protocol) && key.endsWith(`:${port}`)
+        : key === `${protocol} ${all}:${port}`,
     );
     return same === undefined ? '' : `: this one does, on ${same}; a change between the two needs a restart`;
   }
 
   async #end(keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return;
-    const fds = keys.flatMap((key) => this.#open.get(key) ?? []);
-    fds.forEach(stopHandshakes);
+    const handed = keys.filter((key) => this.#handed.has(key)).flatMap((key) => this.#open.get(key) ?? []);
+    const own = keys.filter((key) => !this.#handed.has(key));
+    const fds = own.flatMap((key) => this.#open.get(key) ?? []);
+    // A socket for datagrams is also the way out for the answers.
+    const tcp = own.filter((key) => key.startsWith('tcp ')).flatMap((key) => this.#open.get(key) ?? []);
+    tcp.forEach(stopHandshakes);
     for (const key of keys) {
       this.#open.delete(key);
       this.#ending.add(key);
     }
+    await this.#leave(handed, false);
     await sleep(GRACE);
     await this.#leave(fds, true);
-    fds.forEach(closeFd);
+    for (const fd of [...handed, ...fds]) closeFd(fd);
     for (const key of keys) this.#ending.delete(key);
   }
 
   /**
-   * Shares sockets out, those of each service by its index: each worker has one of a place's, or more where there are
-   * more sockets than workers, and where there are fewer, workers share.
+   * Shares sockets out: each worker has one of a place's, or more where there are more sockets than workers, and where
+   * there are fewer, workers share. Those for datagrams are one worker's each: of several each datagram would come to
+   * another one, and make flows in all of them.
    */
-  #share(shares: readonly (readonly [service: number, fds: readonly number[]])[]): ListenerHandle[][] {
+  #share(shares: readonly Share[]): ListenerHandle[][] {
     const handles: ListenerHandle[][] = Array.from({ length: this.#workers }, () => []);
-    for (const [service, fds] of shares) {
-      for (let i = 0; fds.length > 0 && i < Math.max(this.#workers, fds.length); i++) {
-        handles[i % this.#workers]?.push({ service, fd: fds[i % fds.length] as number });
+    for (const { service, isUdp, host, fds } of shares) {
+      const most = fds.length === 0 || isUdp ? fds.length : Math.max(this.#workers, fds.length);
+      for (let i = 0; i < most; i++) {
+        handles[i % this.#workers]?.push({ service, fd: fds[i % fds.length] as number, host });
       }
     }
     return handles;

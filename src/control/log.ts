@@ -1,7 +1,7 @@
-import { writeSync } from 'node:fs';
 import pino from 'pino';
 import posix from 'posix';
-import type { LogLevel } from '../plan.js';
+import type { LogLevel, Plan } from '../plan.js';
+import { localTime, writeLine } from './stderr.js';
 
 /** The daemon's own log; the access log is another file's. */
 export interface Log {
@@ -23,30 +23,41 @@ interface Line {
   readonly msg: string;
 }
 
-/** `2026-11-22 20:48:41.123 info   listening on 0.0.0.0:8081` */
-const toStderr = ({ time, level, msg }: Line): void => {
-  try {
-    writeSync(2, `${time.slice(0, 10)} ${time.slice(11, 23)} ${level.padEnd(6)} ${msg}\n`);
-  } catch {
-    // A stderr that is full or gone is no reason to end: there is nowhere to say so.
-  }
+const toStderr = ({ time, level, msg }: Line): void => writeLine(time, level, msg);
+
+const toSyslog = ({ level, msg }: Line): void => {
+  for (const line of syslogLines(msg)) posix.syslog(PRIORITIES[level], line);
 };
 
-const toSyslog = ({ level, msg }: Line): void => posix.syslog(PRIORITIES[level], msg);
+/**
+ * Bounds of what one message becomes in syslog. Receivers have to take 2048 bytes and may cut the rest (RFC 5424 section
+ * 6.1); musl's syslog() cuts at 1024.
+ */
+const MOST_CHARACTERS = 1800;
+const MOST_LINES = 50;
 
-/** The time of day where we are, in the form of Date.toISOString. */
-const localTime = (): string => {
-  const now = new Date();
-  return new Date(now.getTime() - now.getTimezoneOffset() * 60_000).toISOString();
-};
+/** A message as syslog takes it: one for each line, because a newline in one is escaped or ends it. */
+export const syslogLines = (message: string): string[] =>
+  message
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .slice(0, MOST_LINES)
+    .map((line) => (line.length > MOST_CHARACTERS ? `${line.slice(0, MOST_CHARACTERS)}…` : line));
 
-/** Opens the log: readable lines on stderr, or messages of facility daemon to syslog. */
-export const openLog = (destination: 'stderr' | 'syslog', level: LogLevel): Log => {
-  if (destination === 'syslog') posix.openlog('tproxy', { pid: true, odelay: true }, 'daemon');
+/**
+ * Opens the log: readable lines on stderr, or messages of facility daemon to syslog, from `ident`. A syslog daemon
+ * that was started anew gets them too: the C library connects again when sending fails, and sends again.
+ */
+export const openLog = (
+  destination: 'stderr' | 'syslog',
+  { logLevel, ident }: Pick<Plan, 'logLevel' | 'ident'>,
+): Log => {
+  // Also for stderr: libwrap says what is wrong with its files by syslog().
+  posix.openlog(ident, { pid: true, odelay: true }, 'daemon');
   const put = destination === 'syslog' ? toSyslog : toStderr;
   const logger = pino(
     {
-      level,
+      level: logLevel,
       // Between pino's own info (30) and warn (40).
       customLevels: { notice: 35 },
       base: null,

@@ -1,18 +1,18 @@
 import { connect } from 'node:net';
-import { bracketed, formatAddress, type UpstreamAddress } from '../address.js';
-import type { Service, Upstream } from '../plan.js';
+import { formatAddress, formatEnd, sameAddress, type UpstreamAddress } from '../address.js';
+import { isUnix, type Service, type Target } from '../plan.js';
 import type { Log } from './log.js';
 
-/** What probes need to know, and who they tell. Services go by their ids. */
+/** What probes need to know, and who they tell. `service`: its id; `host`: index into hostsOf(service). */
 export interface ProbesOwner {
   readonly log: Log;
-  /** An upstream's addresses as they are now. */
-  addressesOf(service: number, upstream: number): readonly UpstreamAddress[];
-  /** An upstream went down, or came up again. */
-  onHealth(service: number, upstream: number, up: boolean): void;
+  /** A host's addresses as they are now. */
+  addressesOf(service: number, host: number): readonly UpstreamAddress[];
+  /** One of a host's addresses went down, or came up again. */
+  onHealth(service: number, host: number, address: UpstreamAddress, up: boolean): void;
 }
 
-/** The probes of all services, from plan to plan. */
+/** The probes of all services, from plan to plan. They are connects, so there are none for udp. */
 export class Probes {
   readonly #owner: ProbesOwner;
   readonly #running = new Map<number, readonly Probe[]>();
@@ -23,10 +23,10 @@ export class Probes {
 
   begin(services: Iterable<readonly [id: number, service: Service]>): void {
     for (const [id, service] of services) {
-      if (service.check === null) continue;
+      if (service.check === null || service.protocol === 'udp') continue;
       this.#running.set(
         id,
-        service.upstreams.map((upstream, i) => new Probe(service, id, upstream, i, this.#owner)),
+        firstOf(service).map((_, host) => new Probe(service, id, host, this.#owner)),
       );
     }
   }
@@ -39,22 +39,28 @@ export class Probes {
   }
 }
 
-/** The probes of one upstream, one after the other. It counts as up until one fails. */
+/** Behind upstreams it is theirs to connect to targets. */
+const firstOf = ({ upstreams, targets }: Service): readonly unknown[] => (upstreams.length > 0 ? upstreams : targets);
+
+/** The probes of one host, one round over its addresses after the other. An address counts as up until one fails. */
 class Probe {
   readonly #service: Service;
   readonly #id: number;
-  readonly #upstream: Upstream;
-  readonly #upstreamIndex: number;
+  readonly #host: number;
   readonly #owner: ProbesOwner;
+  readonly #name: string;
+  /** The local address that connects come from; a probe stands for no client, and so never has one's address. */
+  readonly #source: string | null;
+  #down: readonly UpstreamAddress[] = [];
   #timer: NodeJS.Timeout | null = null;
-  #isUp = true;
 
-  constructor(service: Service, id: number, upstream: Upstream, upstreamIndex: number, owner: ProbesOwner) {
+  constructor(service: Service, id: number, host: number, owner: ProbesOwner) {
     this.#service = service;
     this.#id = id;
-    this.#upstream = upstream;
-    this.#upstreamIndex = upstreamIndex;
+    this.#host = host;
     this.#owner = owner;
+    this.#name = nameOf(service, host);
+    this.#source = service.targets[host - service.upstreams.length]?.source ?? service.source;
     this.#schedule();
   }
 
@@ -68,48 +74,42 @@ class Probe {
   }
 
   async #run(): Promise<void> {
-    const addresses = this.#owner.addressesOf(this.#id, this.#upstreamIndex);
-    // A client's connection would wait for so long, so that a lost packet is no reason to call an upstream down.
-    const failure = await tryAddresses(addresses, this.#service.limits.connect);
-    if (this.#timer === null) return;
-    this.#settle(failure);
-    this.#schedule();
+    const addresses = this.#owner.addressesOf(this.#id, this.#host);
+    // Of addresses that the host has no more nobody wants to know; should one come back, it is a new one.
+    this.#down = this.#down.filter((address) => addresses.some((known) => sameAddress(known, address)));
+    await Promise.all(addresses.map((address) => this.#try(address, addresses.length > 1)));
+    if (this.#timer !== null) this.#schedule();
   }
 
-  #settle(failure: string | null): void {
-    const isUp = failure === null;
-    if (isUp === this.#isUp) return;
-    this.#isUp = isUp;
-    const { scheme, host, port } = this.#upstream;
-    const name = `upstream ${scheme}://${bracketed(host)}:${port}`;
-    if (isUp) this.#owner.log.write('info', `${name} is up again`);
-    else this.#owner.log.write('warn', `${name} is down: ${failure}`);
-    this.#owner.onHealth(this.#id, this.#upstreamIndex, isUp);
+  async #try(address: UpstreamAddress, isOneOfSeveral: boolean): Promise<void> {
+    // A client's connection would wait for so long, so that a lost packet is no reason to call an address down.
+    const failure = await tryAddress(address, this.#source, this.#service.limits.connect);
+    const wasUp = !this.#down.some((known) => sameAddress(known, address));
+    if (this.#timer === null || (failure === null) === wasUp) return;
+    const name = isOneOfSeveral ? `${this.#name} at ${formatAddress(address)}` : this.#name;
+    if (wasUp) {
+      this.#down = [...this.#down, address];
+      this.#owner.log.write('warn', `${name} is down: ${failure}`);
+    } else {
+      this.#down = this.#down.filter((known) => !sameAddress(known, address));
+      this.#owner.log.write('info', `${name} is up again`);
+    }
+    this.#owner.onHealth(this.#id, this.#host, address, !wasUp);
   }
 }
 
-/**
- * Connects to all addresses at once, and hangs up. Settles with null as soon as one of them takes it, or else with what
- * is wrong with each. `timeout` in milliseconds.
- */
-const tryAddresses = async (addresses: readonly UpstreamAddress[], timeout: number): Promise<string | null> => {
-  if (addresses.length === 0) return 'it has no address';
-  const failures: string[] = [];
-  const attempts = addresses.map(async (address) => {
-    const failure = await tryAddress(address, timeout);
-    if (failure === null) return;
-    failures.push(failure);
-    throw failure;
-  });
-  return Promise.any(attempts).then(
-    () => null,
-    () => failures.join('; '),
-  );
+const nameOf = (service: Service, host: number): string => {
+  const upstream = service.upstreams[host];
+  if (upstream !== undefined) return `upstream ${upstream.scheme}://${formatEnd(upstream)}`;
+  const { to } = service.targets[host - service.upstreams.length] as Target;
+  return `target ${isUnix(to) ? to.path : formatEnd(to)}`;
 };
 
-const tryAddress = (address: UpstreamAddress, timeout: number): Promise<string | null> =>
+/** Connects and hangs up: null, or what is wrong. `timeout` in milliseconds. */
+const tryAddress = (address: UpstreamAddress, source: string | null, timeout: number): Promise<string | null> =>
   new Promise((settle) => {
-    const socket = connect({ host: address.ip, port: address.port, timeout });
+    const from = source === null ? {} : { localAddress: source };
+    const socket = connect({ host: address.ip, port: address.port, timeout, ...from });
     const end = (failure: string | null): void => {
       socket.destroy();
       settle(failure === null ? null : `connect ${formatAddress(address)}: ${failure}`);

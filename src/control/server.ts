@@ -1,33 +1,30 @@
-import { allocateCounters, total } from '../counters.js';
+import type { Counters, Slot } from '../counters.js';
 import { EX, Failure } from '../failure.js';
 import type { Report } from '../messages.js';
 import { allocateOwnSockets } from '../own-sockets.js';
-import type { Plan } from '../plan.js';
 import { drained } from './drain.js';
 import { type Beginning, InForce } from './in-force.js';
 import type { Change, Listeners } from './listeners.js';
 import { NameCache } from './name-cache.js';
 import type { PidFile } from './pid-file.js';
-import { Coalesced, InTurn } from './reload.js';
+import { Coalesced, InTurn, type Reading } from './reload.js';
 import { DEFAULT_DRAIN, type TakeoverOffer } from './takeover.js';
+import type { TcpWrappers } from './tcp-wrappers.js';
 import type { Workers } from './workers.js';
-
-/** How often hosts' names are looked up again while there is traffic, in ms. */
-const RESOLVE_INTERVAL = 10_000;
 
 /** What a server has when it starts, beside its plan. */
 interface Parts {
   readonly pidFile: PidFile | null;
   readonly offer: TakeoverOffer | null;
   /** Reads the plan again; undefined where it does not come from a file. Throws Failure. */
-  readonly reread: (() => Plan) | undefined;
+  readonly reread: (() => Reading) | undefined;
 }
 
 /** The server, from its first worker to its end: what signals and workers say, and what follows from it. */
 export class Server {
   readonly ended: Promise<number>;
   readonly #parts: Parts;
-  readonly #counters: SharedArrayBuffer;
+  readonly #counters: Counters;
   readonly #workers: Workers;
   readonly #listeners: Listeners;
   readonly #names = new NameCache();
@@ -35,7 +32,8 @@ export class Server {
   readonly #reload = new Coalesced(() => this.#turn.run(() => this.#reloadNow()));
   /** A reload and a takeover wait for each other: both change what is listened on. */
   readonly #turn = new InTurn();
-  #acceptedThen = 0;
+  /** Clients that TCP wrappers are being asked about. */
+  #undecided = 0;
   #end: (code: number) => void = () => {};
   /** It serves; or what is open may come to its end; or it ends. */
   #state: 'serving' | 'draining' | 'ending' = 'serving';
@@ -47,7 +45,7 @@ export class Server {
     this.#parts = parts;
     this.#workers = beginning.workers;
     this.#listeners = beginning.listeners;
-    this.#counters = allocateCounters(beginning.workerCount);
+    this.#counters = beginning.counters;
     this.#inForce = new InForce(beginning);
     this.ended = new Promise((settle) => {
       this.#end = settle;
@@ -56,31 +54,25 @@ export class Server {
 
   async startWorkers(handles: Change['handles']): Promise<void> {
     const { offer } = this.#parts;
-    const { plan, addresses } = this.#inForce;
+    const { services: _, ...settings } = this.#inForce.plan;
+    const services = this.#inForce.firstServices();
     const ownSockets = allocateOwnSockets();
     const budget = this.#inForce.budget();
     await Promise.all(
       handles.map((listeners, index) =>
         this.#workers.start({
           index,
-          plan,
+          settings,
+          services,
           listeners,
-          addresses,
           maxConnections: budget.connections,
           maxPipes: budget.pipes,
           knockFd: index === 0 ? (offer?.fd ?? null) : null,
-          counters: this.#counters,
           ownSockets,
         }),
       ),
     );
-    // Not unref'ed: this timer is what keeps the main thread's event loop alive.
-    setInterval(() => {
-      const accepted = total(this.#counters, 'accepted');
-      if (accepted > this.#acceptedThen) void this.#inForce.resolveAgain();
-      this.#acceptedThen = accepted;
-    }, RESOLVE_INTERVAL);
-    this.#inForce.startProbes();
+    this.#inForce.begin();
   }
 
   /** The first time, connections may go on for the plan's time; the second time nothing does. */
@@ -102,7 +94,7 @@ export class Server {
   reload(): void {
     this.reopen();
     if (this.#parts.reread !== undefined) void this.#reload.run();
-    else void this.#inForce.resolveAgain();
+    else this.#inForce.lookAgain();
   }
 
   reopen(): void {
@@ -110,9 +102,10 @@ export class Server {
   }
 
   dump(): void {
-    const sum = (slot: Parameters<typeof total>[1]): number => total(this.#counters, slot);
+    const sum = (slot: Slot): number => this.#counters.total(slot);
+    // A signal asked for it, and the level that redir has by default shall not hide it.
     this.#log(
-      'info',
+      'notice',
       `SIGUSR2: ${sum('open')} connections open, ${sum('accepted')} accepted, ${sum('refused')} refused`,
     );
     this.#workers.tell({ kind: 'dump' });
@@ -125,8 +118,8 @@ export class Server {
     let accepted = 0;
     const check = setInterval(
       () => {
-        const now = total(this.#counters, 'accepted');
-        if (now !== accepted || total(this.#counters, 'open') > 0) {
+        const now = this.#counters.total('accepted');
+        if (now !== accepted || this.#undecided > 0 || this.#counters.total('open') > 0) {
           accepted = now;
           idleSince = Date.now();
         } else if (Date.now() - idleSince >= exitIdle) {
@@ -150,16 +143,19 @@ export class Server {
         return;
       }
       case 'dump':
-        for (const line of report.lines) this.#log('info', line);
+        for (const line of report.lines) this.#log('notice', line);
         return;
       case 'unreachable':
-        this.#inForce.onUnreachable();
+        this.#inForce.onUnreachable(report.service);
         return;
       case 'knock':
         void this.#turn.run(() => this.#handOver());
         return;
       case 'resolve':
         void this.#answer(report.name, worker);
+        return;
+      case 'admission':
+        void this.#decide(report, worker);
     }
   }
 
@@ -170,11 +166,11 @@ export class Server {
   async #reloadNow(): Promise<void> {
     if (this.#state !== 'serving') return;
     try {
-      const plan = (this.#parts.reread as () => Plan)();
-      await this.#inForce.replaceBy(plan, () => this.#state === 'serving');
+      const reading = (this.#parts.reread as () => Reading)();
+      await this.#inForce.replaceBy(reading, () => this.#state === 'serving');
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      this.#log('error', `reload: ${error.message}`);
+      for (const line of error.message.split('\n')) this.#log('error', `reload: ${line}`);
       this.#log('error', 'reload: nothing was changed');
     }
   }
@@ -210,7 +206,7 @@ export class Server {
   /** Ends when `closed` has settled and the last connection has ended, or the time is over. */
   async #drain(why: string, closed: Promise<void>, within: number): Promise<void> {
     this.#state = 'draining';
-    const open = total(this.#counters, 'open');
+    const open = this.#counters.total('open');
     this.#log('info', `${why}: ${open} connections may go on for up to ${within / 1000} s`);
     const left = await drained(this.#counters, closed, within);
     this.#log('info', left === 0 ? 'all connections have ended' : `${left} connections are cut`);
@@ -220,6 +216,13 @@ export class Server {
   async #answer(name: string, worker: number): Promise<void> {
     const ips = await this.#names.lookup(name);
     this.#workers.tellOne(worker, { kind: 'resolved', name, ips });
+  }
+
+  async #decide({ id, daemon, ip }: Extract<Report, { kind: 'admission' }>, worker: number): Promise<void> {
+    this.#undecided++;
+    const refusal = await (this.#inForce.wrappers as TcpWrappers).refusal(daemon, ip);
+    this.#undecided--;
+    this.#workers.tellOne(worker, { kind: 'admitted', id, refusal });
   }
 
   /** Whatever is wrong with the main thread, the workers must not go on without it. */
@@ -236,6 +239,7 @@ export class Server {
     if (this.#state === 'ending') return;
     this.#state = 'ending';
     this.#parts.offer?.close();
+    this.#inForce.end();
     await this.#workers.stop();
     this.#parts.pidFile?.remove();
     this.#end(code);

@@ -1,15 +1,18 @@
 import { availableParallelism } from 'node:os';
+import { Counters } from '../counters.js';
 import type { Plan, Service } from '../plan.js';
-import { CAP_NET_BIND_SERVICE } from '../sys/capabilities.js';
 import { AccessLog } from './access-log.js';
 import { announceReady, isDaemon } from './daemonize.js';
 import { Hosts } from './hosts.js';
+import { wrappersFor } from './in-force.js';
+import { logDestination } from './inherited.js';
 import { raiseDescriptorLimit } from './limits.js';
 import { placesOf } from './listen.js';
 import { Listeners } from './listeners.js';
-import { openLog } from './log.js';
+import { type Log, openLog } from './log.js';
 import { PidFile } from './pid-file.js';
-import { dropPrivileges, findUser, held } from './privileges.js';
+import { capabilitiesFor, dropPrivileges, findUser } from './privileges.js';
+import type { Reading } from './reload.js';
 import { Server } from './server.js';
 import { handleSignals } from './signals.js';
 import { Takeover, TakeoverOffer } from './takeover.js';
@@ -18,7 +21,7 @@ import { checkWorkersLoadable, Workers } from './workers.js';
 /** How a plan is carried out, beside what stands in it. */
 interface Start {
   /** Reads the plan again, from the file that it comes from. Throws Failure. */
-  readonly reread?: (() => Plan) | undefined;
+  readonly reread?: (() => Reading) | undefined;
   /** The pid file of a process to take the listening sockets over from. */
   readonly takeover?: string | undefined;
 }
@@ -35,10 +38,12 @@ export const supervise = async (
   { reread, takeover: from }: Start = {},
 ): Promise<number> => {
   const workerCount = plan.workers ?? availableParallelism();
-  const logTo = logsToStderr(plan, inherited) ? 'stderr' : 'syslog';
-  const log = openLog(logTo, plan.logLevel);
+  const openLogOf = (of: Plan): Log => openLog(logDestination(of, inherited), of);
+  const log = openLogOf(plan);
   const limit = raiseDescriptorLimit();
   const user = plan.user === null ? null : findUser(plan.user);
+  const wrappers = wrappersFor(plan);
+  const capabilities = capabilitiesFor(plan, reread !== undefined);
   const hosts = await Hosts.resolve(plan, log);
   const places = await placesOf(plan);
   const takeover = from === undefined ? null : await Takeover.begin(from);
@@ -59,9 +64,7 @@ export const supervise = async (
   const offer = pidFile === null ? null : TakeoverOffer.make((why) => log.write('warn', why));
   // Before the first worker: capabilities belong to a thread and are inherited when it starts.
   try {
-    // The file may come to have ports below 1024.
-    const kept = reread === undefined ? [] : held([CAP_NET_BIND_SERVICE]);
-    if (user !== null) dropPrivileges(user, kept);
+    if (user !== null) dropPrivileges(user, capabilities);
   } catch (error) {
     pidFile?.remove();
     throw error;
@@ -69,7 +72,19 @@ export const supervise = async (
   checkWorkersLoadable();
 
   const server: Server = new Server(
-    { plan, log, logTo, accessLog, hosts, listeners, workers, workerCount, limit },
+    {
+      plan,
+      log,
+      openLog: openLogOf,
+      accessLog,
+      hosts,
+      wrappers,
+      counters: new Counters(workerCount),
+      listeners,
+      workers,
+      workerCount,
+      limit,
+    },
     { pidFile, offer, reread },
   );
   await server.startWorkers(change.handles);
@@ -92,7 +107,3 @@ export const supervise = async (
   if (inherited.length > 0) server.endWhenIdle();
   return server.ended;
 };
-
-/** Under inetd stderr is the client's socket, or inetd's own; systemd's stderr is the journal. */
-const logsToStderr = (plan: Plan, inherited: readonly number[]): boolean =>
-  plan.foreground || (inherited.length > 0 && !inherited.includes(0));

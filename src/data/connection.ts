@@ -7,12 +7,24 @@ import {
   type SocketAddress,
   sameAddress,
 } from '../address.js';
-import { isUnix, type LogLevel, type Passage } from '../plan.js';
+import { type HostPort, isUnix, type LogLevel, type Passage, type Service, type UnixAddress } from '../plan.js';
 import { SystemError } from '../sys/errno.js';
 import { closeFd } from '../sys/process.js';
-import { localAddress, originalDestination, receive, resetOnClose, shutdownSend } from '../sys/socket.js';
+import {
+  keepAlive,
+  localAddress,
+  originalDestination,
+  receive,
+  resetOnClose,
+  shutdownSend,
+  tproxyDestination,
+} from '../sys/socket.js';
+import type { AccessEvent, Entrance, Visit } from './access-entries.js';
+import type { Acl, Refusal } from './acl.js';
+import type { Admissions } from './admissions.js';
 import type { Detected } from './detect.js';
 import { Endpoint } from './endpoint.js';
+import type { FtpLink, FtpRelay } from './ftp-relay.js';
 import type { HttpLink, HttpRelay } from './http-relay.js';
 import { type Runnable, SCRATCH_SIZE } from './loop.js';
 import { type Closed, type Opened, type Opener, Opening, type Way } from './opening.js';
@@ -20,6 +32,7 @@ import type { Parts } from './parts.js';
 import type { Member } from './pool.js';
 import { ENDED, FAILED, type Filter, MORE, Pump } from './pump.js';
 import type { Site } from './site.js';
+import { sourceOf } from './source.js';
 import type { Timed } from './timers.js';
 
 /** How long a client may take to read what ends its connection, in ms (RFC 9112 section 9.6). */
@@ -37,13 +50,14 @@ const NOTHING = Buffer.alloc(0);
  * gets an HttpRelay, which filters both pumps and says which ways to open; everything else gets a way by the service's
  * passage for it, and is pumped. Ends of stream pass on each way for itself, and a reset passes on.
  */
-export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
+export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, Filter {
   deadline: number;
   tick = Number.POSITIVE_INFINITY;
   readonly original: OriginalDestination | null;
   readonly toUpstream: Pump;
   readonly toClient: Pump;
   readonly #client: Endpoint;
+  readonly #entrance: Entrance | null;
   readonly #opened: number;
   #lastActive: number;
   #upstream: Endpoint | null = null;
@@ -52,59 +66,88 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   #opening: Opening | null = null;
   /** The way goes, or tries to go, past all upstreams. */
   #direct = false;
+  /** What a relay's upstream is to connect to; null: there is none. */
+  #relayedTo: End | null = null;
   /** What the access log calls the end of a way that is not HTTP's. */
   #destination: string | null = null;
   /** The client's first bytes, until they say what it speaks; null from then on, and in a relay. */
   #first: Buffer | null = null;
   #http: HttpRelay | null = null;
+  #ftp: FtpRelay | null = null;
   #toUpstreamEnded = false;
   #toClientEnded = false;
   #lingering = false;
+  /** Why it lingers. */
+  #reason: string | null = null;
   #discarded = 0;
   #closed = false;
+  /** Why it broke off; null: it did not. */
+  #failure: string | null = null;
+  /** What the access log shall call its end; null: by who ended first. */
+  #event: AccessEvent | null = null;
 
   /**
-   * Takes `fd` over, a connected socket. start() is next. `listenPort`: see admit.
+   * Takes `fd` over, a connected socket. start() is next. `entrance`: see admit.
    * @throws SystemError when epoll does not take the descriptor, which stays the caller's then
    */
   constructor(
     readonly site: Site,
     fd: number,
     readonly clientAddress: ClientAddress | null,
-    listenPort: number | null = null,
+    entrance: Entrance | null = null,
   ) {
-    const { loop, service, thread } = site;
+    const { loop, service, thread, counters } = site;
     this.#client = new Endpoint(loop, fd, this, true);
+    this.#entrance = entrance;
     this.#opened = loop.now;
     this.#lastActive = loop.now;
     this.toUpstream = new Pump(loop, this.#client, null);
     this.toClient = new Pump(loop, null, this.#client);
     // A relay to a fixed target has no use for it, and saves two system calls.
-    this.original = service.targets.length > 0 ? null : this.#findOriginal(listenPort);
+    this.original = service.targets.length > 0 ? null : this.#findOriginal(entrance?.port ?? null);
     this.deadline = loop.now + (service.mode === 'http' ? service.limits.firstByte : service.limits.idle);
     loop.timers.watch(this);
     thread.connections.add(this);
-    thread.counters.add('accepted', 1);
-    thread.counters.add('open', 1);
+    counters.add('accepted', 1);
+    counters.add('open', 1);
   }
 
   start(): void {
-    const { service } = this.site;
+    const { service, reporter } = this.site;
+    if (service.logConnections) reporter.log('notice', `${prefix(this.site)}Connecting ${this.#ends()}`);
+    if (reporter.access?.tellsEvents) reporter.access.event('opened', this.#visit());
+    if (reporter.verbose) this.log('debug', 'accepted');
     if (service.mode === 'http') {
       this.#first = NOTHING;
       this.toUpstream.filter = this;
       this.toUpstream.unseen = 0;
       return;
     }
-    const to = service.targets[0]?.to;
-    const end = to === undefined ? this.#originalEnd() : isUnix(to) ? null : to;
-    if (end === null) {
-      this.#giveUp('no original destination: the connection was not redirected here, so there is nowhere to go');
+    if (this.site.targets === null && this.original === null) {
+      const why = 'no original destination: the connection was not redirected here, so there is nowhere to go';
+      this.#giveUp(why, 'local-connect-failed -');
       return;
     }
+    if (service.upstreams.length === 0) {
+      this.#openDirect();
+      return;
+    }
+    const end = this.#relayEnd();
+    if (end === null) {
+      this.#giveUp('no proxy can be told to connect to a socket of this host', 'local-connect-failed -');
+      return;
+    }
+    this.#relayedTo = end;
     this.#destination = formatEnd(end);
-    if (service.upstreams.length === 0) this.#openDirect();
-    else this.#openTunnel(end);
+    this.#openTunnel(end);
+  }
+
+  /** Where a relay's upstream shall connect to; null: nowhere that it could be told. */
+  #relayEnd(): End | null {
+    const { ends, loop } = this.site;
+    if (ends === null) return this.#originalEnd();
+    const to = ends.order(loop.now, this.clientAddress?.ip ?? '')[0]?.host.to;
+    return to === undefined || isUnix(to) ? null : to;
   }
 
   // The client's first bytes, in http mode.
@@ -131,9 +174,10 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   }
 
   #onDetected(detected: Detected): void {
-    const { service } = this.site;
+    const { service, reporter } = this.site;
     const { toUpstream } = this;
     const first = this.#first as Buffer;
+    if (reporter.verbose) this.log('debug', whatItSpeaks(detected, first.length));
     if (detected.kind === 'http') {
       this.#beginHttp(first, first.length);
       return;
@@ -143,7 +187,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     toUpstream.paused = true;
     const end = this.#originalEnd();
     if (end === null) {
-      this.#giveUp('no HTTP, and no original destination: the connection was not redirected here');
+      const why = 'no HTTP, and no original destination: the connection was not redirected here';
+      this.#giveUp(why, 'local-connect-failed -');
       return;
     }
     if (detected.kind === 'unknown') {
@@ -172,7 +217,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.#destination = formatEnd(end);
     if (passage === 'connect') this.#openTunnel(end);
     else if (passage === 'direct') this.#openDirect();
-    else this.#giveUp(`neither HTTP nor anything else that is let through to ${this.#destination}`);
+    else this.#giveUp(`neither HTTP nor anything else that is let through to ${this.#destination}`, 'denied');
   }
 
   #originalEnd(): End | null {
@@ -182,19 +227,21 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   // Ways.
 
   #open(way: Way): void {
-    this.#opening = new Opening(this.site, way, this);
+    const { service, reporter, forData } = this.site;
+    if (reporter.verbose) this.log('debug', whereItGoes(way));
+    const toOriginal = way.members.length === 0 && (service.targets.length === 0 || forData);
+    this.#opening = new Opening(this.site, way, this, sourceOf(service, this.clientAddress, toOriginal));
   }
 
   #openDirect(): void {
-    const { target, service } = this.site;
+    const { targets, loop } = this.site;
     this.#direct = true;
-    const addresses = target === null ? [this.original as SocketAddress] : target.next();
     // A relay's target may want to know its client as much as an upstream may; an origin never asked for that.
     this.#open({
-      members: [],
-      addresses,
+      members: targets === null ? [] : targets.order(loop.now, this.clientAddress?.ip ?? ''),
+      addresses: targets === null ? [this.original as SocketAddress] : [],
       tunnel: null,
-      preface: service.targets.length === 0 ? null : this.#preface(),
+      preface: targets === null ? null : this.#preface(),
       spare: false,
     });
   }
@@ -216,7 +263,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     }
     this.#open({
       // All are down and there is no way past them: to try is better than to refuse.
-      members: members.length > 0 ? members : this.#httpMembers(),
+      members: members.length > 0 ? members : this.site.pool.httpMembers,
       addresses: [],
       tunnel: null,
       preface: this.#preface(),
@@ -229,7 +276,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.#direct = false;
     const members = this.#order(false, `${host}:${port}`);
     this.#open({
-      members: members.length > 0 ? members : this.#httpMembers(),
+      members: members.length > 0 ? members : this.site.pool.httpMembers,
       addresses: [],
       tunnel: { host, port },
       preface: this.#preface(),
@@ -243,11 +290,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   }
 
   #order(onlyHttp: boolean, url: string): readonly Member[] {
-    return this.site.pool.order(this.site.loop.now, onlyHttp, this.clientAddress?.ip ?? '', url);
-  }
-
-  #httpMembers(): readonly Member[] {
-    return this.site.pool.members.filter(({ upstream }) => upstream.scheme === 'http');
+    return this.site.pool.order(this.site.loop.now, this.clientAddress?.ip ?? '', url, onlyHttp);
   }
 
   /** The client's bytes may go to the original destination as they are: nothing of them went anywhere yet. */
@@ -261,9 +304,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     const { proxyProtocol } = this.site.service;
     if (proxyProtocol === null) return null;
     const destination = this.original ?? localAddress(this.#client.fd);
-    return destination === null
-      ? null
-      : (this.site.parts as Parts).preface(proxyProtocol, this.clientAddress, destination);
+    return (this.site.parts as Parts).preface(proxyProtocol, this.clientAddress, destination);
   }
 
   onOpen({ endpoint, address, member, early, used }: Opened): void {
@@ -272,16 +313,24 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     // The thread that made the client's connection, if that is ours, may have noted it down after we accepted it.
     if (isOwn(this.site, this.#client.fd, this.clientAddress)) {
       endpoint.reset();
-      this.#giveUp(LOOP);
+      this.#giveUp(LOOP, 'denied');
       return;
     }
     this.#upstream = endpoint;
     this.#upstreamAddress = address;
+    this.#event = null;
+    if (this.site.reporter.verbose) this.#logConnected(endpoint);
+    if (this.site.service.limits.idle === Number.POSITIVE_INFINITY) {
+      // Nothing else would end the connection of a peer that is gone. Under inetd the client's had no listener of ours.
+      keepAlive(endpoint.fd);
+      keepAlive(this.#client.fd);
+    }
     this.#member = member;
     if (member !== null) member.connections++;
     endpoint.owner = this;
     toUpstream.attach(this.#client, endpoint);
     toClient.attach(endpoint, this.#client);
+    this.#shape();
     this.#active();
     if (this.#http === null || this.#direct) {
       const untouched = this.#http === null ? (this.#first ?? NOTHING) : this.#http.release();
@@ -289,16 +338,45 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       this.#first = null;
       toUpstream.filter = null;
       toUpstream.paused = false;
-      this.access('Transparent', this.#destination ?? formatAddress(address));
+      const target = this.#direct ? (member?.host.name ?? null) : null;
+      this.access('Transparent', target ?? this.#destination ?? formatAddress(address));
       if (untouched.length > 0) toUpstream.put(untouched, 0, untouched.length);
-      if (early.length > 0) toClient.put(early, 0, early.length);
+      if (this.site.service.ftp !== null) this.#followFtp(endpoint, address);
+      if (early.length > 0) {
+        if (this.#ftp === null) toClient.put(early, 0, early.length);
+        else this.#ftp.onReply(early, early.length);
+      }
     } else {
       this.#http.onOpen(early, used);
     }
     this.run();
   }
 
-  onClosed({ message, unreachable, status }: Closed): void {
+  /** A client without an address, as on a socket of another family, has no use for data connections. */
+  #followFtp(upstream: Endpoint, address: SocketAddress): void {
+    const { site, clientAddress } = this;
+    const near = localAddress(this.#client.fd);
+    const local = localAddress(upstream.fd);
+    if (clientAddress === null || near === null || local === null) return;
+    const source = this.#member?.host.source?.ip ?? null;
+    const sides = { clientFd: this.#client.fd, client: clientAddress.ip, near: near.ip, local: local.ip, source };
+    // What an upstream connects to, or ourselves.
+    const past = this.#direct || this.#relayedTo === null;
+    const origin = past ? address.ip : (this.#relayedTo as End).host;
+    this.#ftp = (site.parts as Parts).follow(this, { ...sides, origin, member: past ? null : this.#member });
+  }
+
+  #shape(): void {
+    const { loop, parts, service } = this.site;
+    const { shaping } = service;
+    if (shaping === null) return;
+    const { shaper } = parts as Parts;
+    const { toUpstream, toClient } = this;
+    if (shaping.toUpstream) toUpstream.shaper ??= shaper(shaping, loop.now, this);
+    if (shaping.toClient) toClient.shaper ??= shaper(shaping, loop.now, this);
+  }
+
+  onClosed({ message, unreachable, status, event }: Closed): void {
     this.#opening = null;
     if (unreachable && this.#mayGoDirect()) {
       this.log('warn', `${message}; going past the upstream`);
@@ -306,8 +384,10 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       return;
     }
     this.log('warn', message);
+    this.site.counters.add('connectErrors', 1);
+    this.#event = event;
     if (this.#http === null) {
-      this.#reset();
+      this.#reset(message);
       return;
     }
     this.#http.onClosed(status, message, unreachable);
@@ -316,7 +396,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
 
   /** See HttpLink. */
   get authorization(): string | null {
-    return this.#member?.authorization ?? null;
+    return this.#member?.host.authorization ?? null;
   }
 
   /** See HttpLink. */
@@ -357,14 +437,17 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       // What is left of an answer on a way before this one does not wait for it.
       const flushed = this.toClient.flush();
       if (this.#client.failed || flushed === FAILED)
-        this.#fail('the client left before there was a way to its destination');
+        this.#reset('the client left before there was a way to its destination');
       return;
     }
     const { toUpstream, toClient } = this;
     const movedUp = toUpstream.moved;
     const movedDown = toClient.moved;
     this.#http?.resume();
+    this.#ftp?.resume();
     const up = toUpstream.run();
+    // What an upstream that has failed still said is not held back: the end of the connection would overtake it.
+    if (up === FAILED) toClient.unshape();
     const down = toClient.run();
     if (this.#closed || this.#opening !== null) return;
     // Not before: the first bytes may have made it HTTP.
@@ -412,7 +495,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     }
     // Behind the end of a direction nothing is read any more that would tell of a reset.
     if (up === ENDED && this.#client.failed && !this.#toClientEnded) {
-      this.#fail('client: reset behind its end of stream');
+      this.#reset('client: reset behind its end of stream');
       return;
     }
     if (down === ENDED && this.#upstream?.failed && !this.#toUpstreamEnded) {
@@ -431,7 +514,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       shutdownSend(this.#client.fd);
     }
     // toClient's run may have let toUpstream go on.
-    if (up === MORE || down === MORE || http?.canResume || toUpstream.ready) this.site.loop.again(this);
+    if (up === MORE || down === MORE || http?.canResume || this.#ftp?.canResume || toUpstream.ready)
+      this.site.loop.again(this);
     if (active) this.#active();
     if (http !== null && http.headDeadline < this.deadline) {
       this.deadline = http.headDeadline;
@@ -442,6 +526,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
   onDeadline(): void {
     const { loop, service } = this.site;
     const head = this.#http?.headDeadline ?? Number.POSITIVE_INFINITY;
+    const heldUntil = Math.max(this.toUpstream.heldUntil, this.toClient.heldUntil);
     if (this.#lingering) {
       this.#finish('done');
     } else if (this.#opening !== null) {
@@ -451,6 +536,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
       // A client that waits for the server to begin, or stopped in the middle of what might have been a request.
       this.#watchUntil(loop.now + service.limits.connect);
       this.#onDetected({ kind: 'unknown' });
+    } else if (heldUntil > loop.now) {
+      // Nobody but us is slow.
+      this.#watchUntil(heldUntil);
     } else if (head <= loop.now) {
       this.#http?.refuse(408, `The request's head did not arrive within ${service.limits.head / 1000} seconds.`);
       this.#active();
@@ -464,11 +552,15 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     } else if (this.#http?.isUnanswered) {
       this.#http.giveUpAnswer(504, `The proxy did not answer within ${service.limits.idle / 1000} seconds.`);
       this.run();
+    } else if (this.#ftp?.isTransferring) {
+      // The control connection of a long transfer has nothing to say.
+      this.#active();
     } else {
       const reason = `idle for ${Math.round((loop.now - this.#lastActive) / 1000)} s`;
+      this.#event = 'done-timed-out';
       // Where bytes are left behind, an end in order would say that they were all.
       if (this.toClient.drained && this.toUpstream.drained) this.#finish(reason);
-      else this.#fail(reason);
+      else this.#reset(reason);
     }
   }
 
@@ -479,8 +571,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
 
   /** One entry of the access log: transproxy's word for what was done, the request's number, who, and where to. */
   access(what: string, target: string, request = 1): void {
-    const write = this.site.reporter.access;
-    if (write !== null) write(`${what.padEnd(13)} ${request} ${this.clientAddress?.ip ?? '-'} -> ${target}`);
+    const { access, verbose } = this.site.reporter;
+    if (access !== null) access.passed(what, request, this.clientAddress?.ip ?? null, target);
+    if (verbose) this.log('debug', `${what} ${request}: ${target}`);
   }
 
   /** One line for a dump. */
@@ -509,6 +602,18 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     return `${this.site.service.name}: ${parts.join(', ')}`;
   }
 
+  /** As redir(1) names them: the client, and where the connection is meant to go. */
+  #ends(): string {
+    const end = endOf(this.site.service, this.#originalEnd());
+    const client = this.clientAddress === null ? '-' : formatAddress(this.clientAddress);
+    return `${client} to ${end === null ? '-' : isUnix(end) ? end.path : formatEnd(end)}`;
+  }
+
+  #logConnected({ fd }: Endpoint): void {
+    const local = localAddress(fd);
+    this.log('debug', `connected${local === null ? '' : ` from ${formatAddress(local)}`}`);
+  }
+
   log(level: LogLevel, message: string): void {
     this.site.reporter.log(level, `${this.#name()}: ${message}`);
   }
@@ -517,6 +622,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     const { fd } = this.#client;
     const { clientAddress } = this;
     if (clientAddress === null) return null;
+    if (this.site.service.intercept === 'tproxy') return tproxyDestination(fd, listenPort);
     const original = originalDestination(fd, clientAddress.ip.includes(':'));
     if (original === null) return null;
     // A connection that was not redirected reports the address that it was accepted on: going there would come back.
@@ -547,9 +653,10 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     } else if (broken === 'upstream' && toldClient) {
       // What the upstream said before it left must not be overtaken by the reset: close() after SO_LINGER 0 throws away
       // what the socket has not sent yet.
+      this.#failure = reason;
       this.#beginLinger(reason);
     } else {
-      this.#fail(reason);
+      this.#reset(reason);
     }
   }
 
@@ -563,8 +670,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
 
   /** Lets the client read what was sent to it, then ends its connection; the upstream's ends at once. */
   #beginLinger(reason: string): void {
-    if (this.site.reporter.verbose) this.log('debug', reason);
     this.#lingering = true;
+    this.#reason = reason;
     this.#upstream?.close();
     this.toUpstream.close();
     this.toClient.paused = true;
@@ -604,36 +711,42 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     if (client.failed) this.#finish('done');
   }
 
-  #giveUp(reason: string): void {
+  /** The thread ends, and its connections with it. */
+  stop(): void {
+    this.#event = 'done-stopped';
+    this.#finish('the program ends');
+  }
+
+  #giveUp(reason: string, event: AccessEvent): void {
+    this.#event = event;
     this.log('warn', reason);
-    this.#reset();
+    this.#reset(reason);
   }
 
-  #fail(reason: string): void {
-    if (this.site.reporter.verbose) this.log('debug', `reset: ${reason}`);
-    this.#reset();
-  }
-
-  #reset(): void {
+  #reset(reason: string): void {
+    this.#failure = reason;
     this.#client.reset();
     this.#upstream?.reset();
-    this.#end();
+    this.#end('reset', reason);
   }
 
   #finish(reason: string): void {
-    if (this.site.reporter.verbose) this.log('debug', `closed: ${reason}`);
     this.#client.close();
     this.#upstream?.close();
-    this.#end();
+    this.#end('closed', this.#reason ?? reason);
   }
 
-  #end(): void {
-    const { counters, connections, loop } = this.site.thread;
+  #end(how: string, reason: string): void {
+    const { counters, reporter } = this.site;
+    const { connections, loop } = this.site.thread;
     this.#closed = true;
+    if (this.site.service.logConnections || reporter.verbose) this.#logEnd(how, reason);
+    if (reporter.access?.tellsEvents) reporter.access.event(this.#event ?? this.#endedFirst(), this.#visit());
     this.#opening?.cancel();
     this.#opening = null;
     if (this.#member !== null) this.#member.connections--;
     this.#member = null;
+    this.#ftp?.close();
     counters.add('open', -1);
     counters.add('bytesFromClients', this.toUpstream.moved);
     counters.add('bytesToClients', this.toClient.moved);
@@ -641,9 +754,56 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, Filter {
     this.toClient.close();
     loop.timers.forget(this);
     connections.delete(this);
-    this.site.thread.onClosed();
+    this.site.thread.onClosed(this.#failure);
+  }
+
+  #logEnd(how: string, reason: string): void {
+    const { service, reporter, loop } = this.site;
+    const [sent, received] = [this.toUpstream.moved, this.toClient.moved];
+    const age = loop.now - this.#opened;
+    if (reporter.verbose) {
+      const bytes = `${sent} bytes from the client, ${received} bytes to it`;
+      this.log('debug', `${how}: ${reason}; ${bytes}, ${(age / 1000).toFixed(1)} s`);
+    }
+    if (!service.logConnections) return;
+    const upstream = this.#upstreamAddress === null ? '' : `, upstream ${formatAddress(this.#upstreamAddress)}`;
+    // redir(1)'s words, whose bytes in are those that come in from the target.
+    const what = `Disconnect after ${Math.floor(age / 1000)} sec, ${received} bytes in, ${sent} bytes out`;
+    reporter.log('notice', `${prefix(this.site)}${what}: ${this.#ends()}${upstream}, ${how}: ${reason}`);
+  }
+
+  /** Of the client and the far end. Where both have ended by now, the client was asked first. */
+  #endedFirst(): AccessEvent {
+    if (this.#toUpstreamEnded) return 'done-remote-closed';
+    const broken = this.toUpstream.broken ?? this.toClient.broken;
+    if (broken !== null) return broken === this.#client ? 'done-remote-closed' : 'done-local-closed';
+    return this.#toClientEnded || this.#lingering ? 'done-local-closed' : 'done-remote-closed';
+  }
+
+  #visit(): Visit {
+    return {
+      client: this.clientAddress?.ip ?? null,
+      entrance: this.#entrance ?? entranceOf(this.#client.fd),
+      target: endOf(this.site.service, this.#originalEnd()),
+      fromClient: this.toUpstream.moved,
+      toClient: this.toClient.moved,
+    };
   }
 }
+
+/** For a debug line: what the first `count` bytes of a client are. */
+const whatItSpeaks = (detected: Detected, count: number): string => {
+  if (detected.kind !== 'tls')
+    return count === 0 ? 'the client waits for the server to begin' : `it is ${detected.kind}`;
+  const { serverName, ech } = detected;
+  return `it is tls, ${serverName === null ? 'without a name' : `for ${serverName}`}${ech ? ', maybe encrypted' : ''}`;
+};
+
+/** For a debug line. */
+const whereItGoes = ({ members, addresses, tunnel }: Way): string => {
+  const to = members.length > 0 ? members.map(({ address }) => address) : addresses;
+  return `connecting to ${to.map(formatAddress).join(' or ')}${tunnel === null ? '' : `, and through it to ${formatEnd(tunnel)}`}`;
+};
 
 const LOOP = 'loop: the connection is our own; a redirect rule catches what this program sends';
 
@@ -652,36 +812,95 @@ const isOwn = (site: Site, fd: number, client: ClientAddress | null): boolean =>
   client !== null &&
   site.loop.ownSockets.has(client, () => originalDestination(fd, client.ip.includes(':')) ?? localAddress(fd));
 
+/** Where a connection of a service is meant to go: not to an upstream, unless nothing else is known. */
+const endOf = ({ targets, upstreams }: Service, original: End | null): HostPort | UnixAddress | null =>
+  targets[0]?.to ?? original ?? upstreams[0] ?? null;
+
+/** Of a socket, where the plan does not say. */
+const entranceOf = (fd: number): Entrance | null => {
+  const local = localAddress(fd);
+  return local === null ? null : { host: local.ip, port: local.port };
+};
+
+/** How a message without it begins, where there are several services. */
+const prefix = ({ thread, service }: Site): string => (thread.several ? `${service.name}: ` : '');
+
+/** A connection that is none yet, as the access log tells of it. */
+export const unopened = ({ service }: Site, client: ClientAddress | null, entrance: Entrance | null): Visit => ({
+  client: client?.ip ?? null,
+  entrance,
+  target: endOf(service, null),
+  fromClient: 0,
+  toClient: 0,
+});
+
+/** An accepted connection that shall not be, and why. */
+interface Refused {
+  readonly site: Site;
+  readonly fd: number;
+  readonly client: ClientAddress | null;
+  readonly entrance: Entrance | null;
+  /** Who refuses it, as transproxy's access log has it; null: it does not tell. */
+  readonly by: string | null;
+  readonly event: AccessEvent;
+  readonly why: string;
+}
+
+/** Closes an accepted connection with a reset. */
+export const refuse = ({ site, fd, client, entrance, by, event, why }: Refused): void => {
+  const { access } = site.reporter;
+  const visit = unopened(site, client, entrance ?? entranceOf(fd));
+  site.counters.add('refused', 1);
+  site.reporter.log('warn', `${site.service.name}: ${why}`);
+  if (by !== null) access?.refused(by, event, visit);
+  else access?.event(event, visit);
+  resetOnClose(fd);
+  closeFd(fd);
+};
+
 /**
- * Takes a connected socket over, if its client may connect; it is closed with a reset otherwise.
- * `listenPort`: that of the socket that accepted it, if it is known.
+ * Takes a connected socket over, if its client may connect, now or when TCP wrappers have been asked; it is closed with a
+ * reset otherwise. `entrance`: of the socket that accepted it, if it is known.
  */
-export const admit = (site: Site, fd: number, client: ClientAddress | null, listenPort: number | null = null): void => {
-  const { acl, thread, reporter, service } = site;
+export const admit = (site: Site, fd: number, client: ClientAddress | null, entrance: Entrance | null = null): void => {
+  const { acl, thread, service } = site;
   const from = client === null ? '-' : formatAddress(client);
-  const refuse = (why: string): void => {
-    thread.counters.add('refused', 1);
-    reporter.log('warn', `${service.name}: ${why}`);
-    resetOnClose(fd);
-    closeFd(fd);
-  };
-  if (acl !== null && (client === null || !acl.has(client.ip))) {
-    reporter.access?.(`ACL refused from ${client?.ip ?? '-'}`);
-    refuse(`ACL refused from ${from}`);
+  const refusal = acl === null ? null : refusalOf(acl, client, entrance);
+  if (refusal !== null) {
+    refuse({ site, fd, client, entrance, by: 'ACL', event: refusal, why: `ACL refused from ${from}: ${refusal}` });
     return;
   }
   if (isOwn(site, fd, client)) {
-    refuse(`client ${from}: ${LOOP}`);
+    refuse({ site, fd, client, entrance, by: null, event: 'denied', why: `client ${from}: ${LOOP}` });
     return;
   }
+  if (service.tcpWrappers === null) begin(site, fd, client, entrance);
+  else (thread.admissions as Admissions).hold(site, fd, client, entrance);
+};
+
+/** A client without an address is let in by who may open the unix socket, and by nothing else. */
+const refusalOf = (acl: Acl, client: ClientAddress | null, entrance: Entrance | null): Refusal | null => {
+  if (client !== null) return acl.refusal(client.ip);
+  return entrance !== null && entrance.port === null ? null : 'not-allowed';
+};
+
+/** Takes over the connected socket of a client that is admitted; null: that failed, and it is closed. */
+export const begin = (
+  site: Site,
+  fd: number,
+  client: ClientAddress | null,
+  entrance: Entrance | null = null,
+): Connection | null => {
   let connection: Connection;
   try {
-    connection = new Connection(site, fd, client, listenPort);
+    connection = new Connection(site, fd, client, entrance);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
-    reporter.log('error', `${service.name}: client ${from}: ${error.message}`);
+    const from = client === null ? '-' : formatAddress(client);
+    site.reporter.log('error', `${site.service.name}: client ${from}: ${error.message}`);
     closeFd(fd);
-    return;
+    return null;
   }
   connection.start();
+  return connection;
 };

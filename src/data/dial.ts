@@ -4,14 +4,15 @@ import { closeFd } from '../sys/process.js';
 import { connectTo, pendingError, tcpSocket } from '../sys/socket.js';
 import { Endpoint } from './endpoint.js';
 import type { Loop, Runnable } from './loop.js';
+import { connectError, explain, fits, misfit, type Source, takeSource } from './source.js';
 import type { Timed } from './timers.js';
 
 /** Who waits for a connect. Exactly one of the two is called, once, never from within the constructor. */
 export interface Dialer {
   /** The endpoint is the dialer's from here on. */
   onConnected(endpoint: Endpoint, address: SocketAddress): void;
-  /** `error` is of the last address; every address has been tried. */
-  onUnreachable(error: SystemError): void;
+  /** Every address has been tried; `error` is of the last one, `message` tells of all. */
+  onUnreachable(error: SystemError, message: string): void;
 }
 
 /**
@@ -25,16 +26,30 @@ export class Dial implements Runnable, Timed {
   readonly #addresses: readonly SocketAddress[];
   readonly #end: number;
   readonly #dialer: Dialer;
+  readonly #source: Source | null;
   #next = 0;
   #endpoint: Endpoint | null = null;
   #error: SystemError | null = null;
+  #message = '';
 
-  /** `timeout` in milliseconds, for all addresses together. */
-  constructor(loop: Loop, addresses: readonly SocketAddress[], timeout: number, dialer: Dialer) {
+  /**
+   * `timeout` in milliseconds, for all addresses together. With a `source` those of its family are tried; the error is
+   * EAFNOSUPPORT when there are none.
+   */
+  constructor(
+    loop: Loop,
+    addresses: readonly SocketAddress[],
+    timeout: number,
+    dialer: Dialer,
+    source: Source | null = null,
+  ) {
     this.#loop = loop;
-    this.#addresses = addresses;
+    this.#addresses = source === null ? addresses : addresses.filter((address) => fits(source, address));
     this.#end = loop.now + timeout;
     this.#dialer = dialer;
+    this.#source = source;
+    const [other] = addresses;
+    if (source !== null && other !== undefined && this.#addresses.length === 0) this.#note(misfit(source, other));
     this.#tryNext();
   }
 
@@ -76,8 +91,13 @@ export class Dial implements Runnable, Timed {
   #fail(errno: number): void {
     this.#endpoint?.close();
     this.#endpoint = null;
-    this.#error = new SystemError('connect', errno, this.address);
+    this.#note(connectError(errno, this.address, this.#source));
     this.#tryNext();
+  }
+
+  #note(error: SystemError): void {
+    this.#message += `${this.#error === null ? '' : '; '}${explain(error, this.#source)}`;
+    this.#error = error;
   }
 
   #tryNext(): void {
@@ -85,22 +105,28 @@ export class Dial implements Runnable, Timed {
       const address = this.#addresses[this.#next++] as SocketAddress;
       const fd = tcpSocket(address.ip.includes(':'));
       if (fd < 0) {
-        this.#error = new SystemError('socket', -fd, address);
+        this.#note(new SystemError('socket', -fd, address));
+        continue;
+      }
+      const failure = this.#source === null ? null : takeSource(fd, this.#source, address);
+      if (failure !== null) {
+        closeFd(fd);
+        this.#note(failure);
         continue;
       }
       const outcome = connectTo(fd, address);
       if (outcome < 0 && outcome !== -E.INPROGRESS) {
         closeFd(fd);
-        this.#error = new SystemError('connect', -outcome, address);
+        this.#note(connectError(-outcome, address, this.#source));
         continue;
       }
       try {
         this.#endpoint = new Endpoint(this.#loop, fd, this, false);
-        this.#endpoint.connectsTo(address);
+        if (this.#source?.unlisted !== true) this.#endpoint.connectsTo(address);
       } catch (error) {
         closeFd(fd);
         if (!(error instanceof SystemError)) throw error;
-        this.#error = error;
+        this.#note(error);
         continue;
       }
       const left = this.#end - this.#loop.now;
@@ -114,6 +140,7 @@ export class Dial implements Runnable, Timed {
 
   #settle(): void {
     this.cancel();
-    this.#dialer.onUnreachable(this.#error ?? new SystemError('lookup', E.NOENT));
+    const error = this.#error ?? new SystemError('lookup', E.NOENT);
+    this.#dialer.onUnreachable(error, this.#message || error.message);
   }
 }

@@ -598,6 +598,7 @@ export class HttpRelay {
         this.giveUpAnswer(502, 'The proxy changed to a protocol that nobody asked for.');
         return;
       }
+      if (site.reporter.verbose) this.#link.log('debug', `answer to ${method}: ${head.status}`);
       at += head.size;
       if (head.status === 101 || (method === 'CONNECT' && head.status >= 200 && head.status < 300)) {
         toClient.put(bytes, 0, end);

@@ -1,9 +1,11 @@
+import type { SocketAddress } from '../address.js';
 import { EPOLLET, EPOLLEXCLUSIVE, EPOLLIN } from '../sys/epoll.js';
 import { E, errnoName } from '../sys/errno.js';
 import { accept, localAddress, peerOfLast } from '../sys/socket.js';
-import { admit } from './connection.js';
+import type { Entrance } from './access-entries.js';
+import { admit, unopened } from './connection.js';
 import type { Runnable, Watcher } from './loop.js';
-import type { Site } from './site.js';
+import { type Site, socketsOf, type Thread } from './site.js';
 import type { Timed } from './timers.js';
 
 /** Connections accepted in one turn, before those that are open have theirs. */
@@ -16,52 +18,46 @@ const LONGEST_PAUSE = 5000;
 /** Failures that say that the machine, or this process, has run out (accept(2)). */
 const SCARCE: ReadonlySet<number> = new Set([E.MFILE, E.NFILE, E.NOBUFS, E.NOMEM]);
 
-/** How many connections one thread may have, and which of its listeners wait until there are fewer. */
-export class Room {
-  /** While the thread has so many, more wait in the sockets' queues. */
-  most: number;
-  readonly #waiting = new Set<Listener>();
+/** The part of a thread's connections that FTP's control connections may fill: their data connections need the rest. */
+const CONTROL_PART = 1 / 4;
 
-  constructor(most: number) {
-    this.most = most;
-  }
-
-  waitedFor(listener: Listener): void {
-    this.#waiting.add(listener);
-  }
-
-  /** A connection of this thread ended. */
-  onClosed(): void {
-    if (this.#waiting.size === 0) return;
-    const waiting = [...this.#waiting];
-    this.#waiting.clear();
-    for (const listener of waiting) listener.site.loop.again(listener);
-  }
-}
+/** There is room again, as far as there is: for those that wait for it. */
+export const onRoom = ({ loop, waiting }: Thread): void => {
+  if (waiting.size === 0) return;
+  for (const listener of waiting) loop.again(listener);
+  waiting.clear();
+};
 
 /** A listening socket as one thread serves it. */
 export class Listener implements Watcher, Runnable, Timed {
   deadline = Number.POSITIVE_INFINITY;
   tick = Number.POSITIVE_INFINITY;
   readonly #fd: number;
-  readonly #port: number | null;
-  readonly #room: Room;
+  readonly #local: SocketAddress | null;
+  #site: Site;
+  #entrance: Entrance | null = null;
   #pause = 0;
   #left = false;
   /** That there is no room was said, and nothing has changed since but for single connections. */
   #saidFull = false;
 
-  /** What it accepts is served by `site`; another one takes over with the next connection. */
-  constructor(
-    public site: Site,
-    fd: number,
-    room: Room,
-  ) {
+  /**
+   * While the thread has all the connections that it may have, more wait in the socket's queue. `host`: what the plan has
+   * for the socket's address; null: the address itself.
+   */
+  constructor(site: Site, fd: number, host: string | null = null) {
+    this.#site = site;
     this.#fd = fd;
-    this.#port = localAddress(fd)?.port ?? null;
-    this.#room = room;
+    this.#local = localAddress(fd);
+    this.serve(site, host);
     // Of the threads that share a socket one is woken; with a socket of its own it changes nothing.
     site.loop.add(fd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, this);
+  }
+
+  /** What comes from now on is for this site. `host`: as above. */
+  serve(site: Site, host: string | null): void {
+    this.#site = site;
+    this.#entrance = this.#local === null ? null : { host: host ?? this.#local.ip, port: this.#local.port };
   }
 
   /**
@@ -69,15 +65,16 @@ export class Listener implements Watcher, Runnable, Timed {
    * waits in its queue is accepted first, as far as there is room.
    */
   leave(last: boolean): void {
-    const { connections } = this.site.thread;
-    while (last && connections.size < this.#room.most) {
+    const { loop, waiting } = this.#site.thread;
+    while (last && !this.#isFull()) {
       const fd = accept(this.#fd);
-      if (fd >= 0) admit(this.site, fd, peerOfLast(), this.#port);
+      if (fd >= 0) admit(this.#site, fd, peerOfLast(), this.#entrance);
       else if (fd === -E.AGAIN || SCARCE.has(-fd)) break;
     }
     this.#left = true;
-    this.site.loop.timers.forget(this);
-    this.site.loop.remove(this.#fd);
+    waiting.delete(this);
+    loop.timers.forget(this);
+    loop.remove(this.#fd);
   }
 
   onEvents(): void {
@@ -90,12 +87,13 @@ export class Listener implements Watcher, Runnable, Timed {
   }
 
   run(): void {
-    const { loop, connections } = this.site.thread;
+    const { loop, connections, admissions, waiting } = this.#site.thread;
     if (this.deadline !== Number.POSITIVE_INFINITY || this.#left) return;
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
-      if (connections.size >= this.#room.most) {
-        if (!this.#saidFull) this.#log('warn', `${connections.size} connections are open: more have to wait`);
-        this.#room.waitedFor(this);
+      if (this.#isFull()) {
+        const open = connections.size + (admissions?.size ?? 0);
+        if (!this.#saidFull) this.#log('warn', `${open} connections are open: more have to wait`);
+        waiting.add(this);
         this.#saidFull = true;
         return;
       }
@@ -105,7 +103,7 @@ export class Listener implements Watcher, Runnable, Timed {
         this.#saidFull = false;
         return;
       }
-      if (fd >= 0) admit(this.site, fd, peerOfLast(), this.#port);
+      if (fd >= 0) admit(this.#site, fd, peerOfLast(), this.#entrance);
       else if (SCARCE.has(-fd)) {
         this.#backOff(-fd);
         return;
@@ -115,16 +113,25 @@ export class Listener implements Watcher, Runnable, Timed {
     loop.again(this);
   }
 
+  #isFull(): boolean {
+    const { thread, service } = this.#site;
+    return socketsOf(thread) >= 2 * thread.mostConnections * (service.ftp === null ? 1 : CONTROL_PART);
+  }
+
   /** Accepting at once again would fail at once again, and spin. */
   #backOff(errno: number): void {
-    const { loop } = this.site;
-    if (this.#pause === 0) this.#log('error', `accept: ${errnoName(errno)}: nothing is accepted for a moment`);
+    const { loop, counters, reporter } = this.#site;
+    counters.add('acceptErrors', 1);
+    if (this.#pause === 0) {
+      this.#log('error', `accept: ${errnoName(errno)}: nothing is accepted for a moment`);
+      reporter.access?.event('accept-failed -', unopened(this.#site, null, this.#entrance));
+    }
     this.#pause = Math.min(LONGEST_PAUSE, Math.max(PAUSE, 2 * this.#pause));
     this.deadline = loop.now + this.#pause;
     loop.timers.watch(this);
   }
 
   #log(level: 'warn' | 'error', message: string): void {
-    this.site.reporter.log(level, `${this.site.service.name}: ${message}`);
+    this.#site.reporter.log(level, `${this.#site.service.name}: ${message}`);
   }
 }

@@ -27,6 +27,10 @@ const PIPE_SIZE = 1024 * 1024;
 /** Empty pipes that are kept for the next bulk transfer; the rest are closed. */
 const SPARE_PIPES = 16;
 
+/** To how many milliseconds deadlines are kept: a connection's, and those that shape its bytes. */
+const TICK = 100;
+const FINE_TICK = 1;
+
 /** No wait is longer, in ms: a wake that is lost delays a Command, it does not lose it. */
 const LONGEST_WAIT = 10_000;
 
@@ -37,10 +41,11 @@ const LONGEST_WAIT = 10_000;
 export class Loop {
   /** Milliseconds of performance.now() at the beginning of this turn. */
   now = performance.now();
-  readonly timers = new Timers();
+  readonly timers = new Timers(TICK);
   /** For one synchronous use at a time: no bytes stay here from one event to the next. */
   readonly scratch = Buffer.allocUnsafeSlow(SCRATCH_SIZE);
 
+  #fine: Timers | null = null;
   readonly #epoll = new Epoll(EVENTS_PER_TURN);
   readonly #watchers: (Watcher | undefined)[] = [];
   readonly #spares: Pipe[] = [];
@@ -57,6 +62,12 @@ export class Loop {
     readonly ownSockets = new OwnSockets(allocateOwnSockets()),
   ) {
     this.#mostPipes = mostPipes;
+  }
+
+  /** For what can't wait for a coarse tick; made for the first who asks. */
+  get fine(): Timers {
+    this.#fine ??= new Timers(FINE_TICK);
+    return this.#fine;
   }
 
   /**
@@ -127,7 +138,8 @@ export class Loop {
   }
 
   #turn(): void {
-    const wait = this.#again.size > 0 ? 0 : Math.min(LONGEST_WAIT, this.timers.wait(this.now));
+    const deadlines = Math.min(this.timers.wait(this.now), this.#fine?.wait(this.now) ?? LONGEST_WAIT);
+    const wait = this.#again.size > 0 ? 0 : Math.min(LONGEST_WAIT, deadlines);
     const count = this.#epoll.wait(wait);
     // A signal handler ran in this thread: nothing is lost, the next turn sees the events.
     if (count < 0 && count !== -E.INTR) throw new SystemError('epoll_wait', -count);
@@ -139,6 +151,8 @@ export class Loop {
       for (const runnable of again) runnable.run();
     }
     for (let i = 0; i < count; i++) this.#watchers[this.#epoll.fd(i)]?.onEvents(this.#epoll.bits(i));
+    // First: bytes that had to wait may put a connection's own deadline off.
+    this.#fine?.expire(this.now);
     this.timers.expire(this.now);
     for (const hook of this.#turnEnds) hook();
 

@@ -1,18 +1,21 @@
 import { type End, formatAddress, formatEnd, type SocketAddress } from '../address.js';
+import type { LogLevel } from '../plan.js';
 import type { Handshake } from '../protocol/handshake.js';
 import { E, errnoName, type SystemError } from '../sys/errno.js';
 import { receive, transmit } from '../sys/socket.js';
+import type { AccessEvent } from './access-entries.js';
 import { Dial, type Dialer } from './dial.js';
 import type { Endpoint } from './endpoint.js';
 import { type Runnable, SCRATCH_SIZE } from './loop.js';
 import type { Parts } from './parts.js';
 import type { Member } from './pool.js';
 import type { Site } from './site.js';
+import { fits, isOfSource, type Source } from './source.js';
 import type { Timed } from './timers.js';
 
 /** Where a connection goes, and through what. */
 export interface Way {
-  /** Upstreams to try, in this order; empty: straight to `addresses`. */
+  /** Upstreams or targets to try, in this order; empty: straight to `addresses`. */
   readonly members: readonly Member[];
   readonly addresses: readonly SocketAddress[];
   /** The upstream shall connect us to this; null: it is talked to itself. */
@@ -27,7 +30,7 @@ export interface Way {
 export interface Opened {
   readonly endpoint: Endpoint;
   readonly address: SocketAddress;
-  /** null: no upstream is on it. */
+  /** null: it goes to `addresses`. */
   readonly member: Member | null;
   /** What the far end has said already. */
   readonly early: Buffer;
@@ -43,6 +46,8 @@ export interface Closed {
   readonly unreachable: boolean;
   /** For a client that speaks HTTP. */
   readonly status: number;
+  /** What could not be had, for the access log. */
+  readonly event: AccessEvent;
 }
 
 /** Who waits for a way. One of the two is called, once, and never from within the constructor. */
@@ -53,16 +58,37 @@ export interface Opener {
 
 const NOTHING = Buffer.alloc(0);
 
-/** Opens a way: the first upstream that can be connected to, and what has to be said with it. */
+/** The local address is taken, and made possible, between socket(2) and connect(2). */
+const eventOf = ({ syscall }: SystemError): AccessEvent =>
+  syscall === 'socket'
+    ? 'local-socket-failed -'
+    : syscall === 'bind' || syscall.startsWith('setsockopt')
+      ? 'local-bind-failed -'
+      : 'local-connect-failed -';
+
+/** Those of the source's family, unless there are none: then what is wrong is said of all. */
+const fitting = (members: readonly Member[], source: Source): readonly Member[] => {
+  const fit = members.filter(({ address }) => fits(source, address));
+  return fit.length > 0 ? fit : members;
+};
+
+/** Opens a way: the first member that can be connected to, and what has to be said with it. */
 export class Opening implements Dialer, Runnable, Timed {
   deadline = Number.POSITIVE_INFINITY;
   tick = Number.POSITIVE_INFINITY;
   readonly #site: Site;
   readonly #way: Way;
   readonly #opener: Opener;
+  readonly #members: readonly Member[];
+  /** Of connects to members that have none of their own. */
+  readonly #source: Source | null;
+  /** When the last connect must be over. */
+  readonly #end: number;
   #next = 0;
   #member: Member | null = null;
   #dial: Dial | null = null;
+  /** What connects have failed on so far. */
+  #failures = '';
   #endpoint: Endpoint | null = null;
   #address: SocketAddress | null = null;
   #handshake: Handshake | null = null;
@@ -70,10 +96,15 @@ export class Opening implements Dialer, Runnable, Timed {
   /** #endpoint was a spare connection. */
   #used = false;
 
-  constructor(site: Site, way: Way, opener: Opener) {
+  constructor(site: Site, way: Way, opener: Opener, source: Source | null = null) {
     this.#site = site;
     this.#way = way;
     this.#opener = opener;
+    this.#source = source;
+    this.#members = source?.foreign ? fitting(way.members, source) : way.members;
+    // Each host has the time of one connect, over all of its addresses.
+    const hosts = this.#members.length < 2 ? 1 : new Set(this.#members.map(({ host }) => host)).size;
+    this.#end = site.loop.now + hosts * site.service.limits.connect;
     this.#dialNext();
   }
 
@@ -92,7 +123,7 @@ export class Opening implements Dialer, Runnable, Timed {
   }
 
   #dialNext(): void {
-    const { members, addresses } = this.#way;
+    const members = this.#members;
     this.#member = members[this.#next++] ?? null;
     const { loop, service } = this.#site;
     if (this.#takeSpare()) {
@@ -100,8 +131,19 @@ export class Opening implements Dialer, Runnable, Timed {
       loop.again(this);
       return;
     }
-    const to = this.#member === null ? addresses : this.#member.host.next();
-    this.#dial = new Dial(loop, to, service.limits.connect, this);
+    const left = (this.#end - loop.now) / (Math.max(0, members.length - this.#next) + 1);
+    const to = this.#member === null ? this.#way.addresses : this.#member.addresses;
+    this.#dial = new Dial(loop, to, Math.min(left, service.limits.connect), this, this.#sourceNow());
+  }
+
+  /** The client's own address goes before the one that the member has for all. */
+  #sourceNow(): Source | null {
+    const own = this.#member?.host.source ?? null;
+    return own === null || this.#source?.foreign ? this.#source : own;
+  }
+
+  #tell(level: LogLevel, message: string): void {
+    this.#site.reporter.log(level, `${this.#site.service.name}: ${message}`);
   }
 
   #takeSpare(): boolean {
@@ -132,18 +174,18 @@ export class Opening implements Dialer, Runnable, Timed {
     this.#dial = null;
     this.#endpoint = endpoint;
     this.#address = address;
-    this.#member?.succeeded();
+    if (this.#member?.succeeded()) this.#tell('info', `${formatAddress(address)} can be connected to again`);
     const { preface, tunnel } = this.#way;
     if (preface !== null && !this.#send(preface)) return;
-    if (tunnel === null || this.#member === null) {
+    const host = this.#member?.host ?? null;
+    if (tunnel === null || host === null || host.upstream === null) {
       this.#open(NOTHING);
       return;
     }
-    const { upstream, authorization } = this.#member;
     const { parts, service } = this.#site;
     const { limits } = service;
     try {
-      this.#handshake = (parts as Parts).handshake(upstream, authorization, tunnel, limits);
+      this.#handshake = (parts as Parts).handshake(host.upstream, host.authorization, tunnel, limits);
     } catch (error) {
       // A name or an address that the upstream can't be told: too long, or link-local and so of this host only.
       if (!(error instanceof RangeError)) throw error;
@@ -157,19 +199,22 @@ export class Opening implements Dialer, Runnable, Timed {
     if (this.#send(this.#handshake.first())) this.run();
   }
 
-  onUnreachable(error: SystemError): void {
+  onUnreachable(error: SystemError, message: string): void {
     this.#dial = null;
     const { loop, reporter, id } = this.#site;
     reporter.unreachable(id);
-    this.#member?.failed(loop.now);
-    if (this.#next < this.#way.members.length) {
-      reporter.log('warn', `${this.#site.service.name}: ${error.message}; trying the next upstream`);
+    // An upstream that one client's address can't come to, or get answers from, is there for the others.
+    const isNews = isOfSource(error, this.#sourceNow()) || (this.#member?.failed(loop.now) ?? true);
+    this.#failures += `${this.#failures === '' ? '' : '; '}${message}`;
+    if (this.#next < this.#members.length) {
+      const next = this.#members[this.#next]?.host.upstream ? 'upstream' : 'target';
+      this.#tell(isNews ? 'warn' : 'debug', `${message}; trying the next ${next}`);
       this.#dialNext();
       return;
     }
     this.cancel();
     const status = error.errno === E.TIMEDOUT ? 504 : 502;
-    this.#opener.onClosed({ message: error.message, unreachable: true, status });
+    this.#opener.onClosed({ message: this.#failures, unreachable: true, status, event: eventOf(error) });
   }
 
   onDeadline(): void {
@@ -235,6 +280,6 @@ export class Opening implements Dialer, Runnable, Timed {
     const to = tunnel === null ? '' : ` for ${formatEnd(tunnel)}`;
     const message = `upstream ${formatAddress(this.#address as SocketAddress)}${to}: ${why}`;
     this.cancel();
-    this.#opener.onClosed({ message, unreachable: false, status });
+    this.#opener.onClosed({ message, unreachable: false, status, event: 'local-connect-failed -' });
   }
 }

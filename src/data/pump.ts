@@ -3,6 +3,7 @@ import { type Pipe, splice } from '../sys/pipe.js';
 import { receive, transmit } from '../sys/socket.js';
 import type { Endpoint } from './endpoint.js';
 import { type Loop, SCRATCH_SIZE } from './loop.js';
+import type { Shaper } from './shaper.js';
 
 /** Looks at the bytes of a direction that may not pass unseen. */
 export interface Filter {
@@ -49,6 +50,8 @@ export class Pump {
   /** Bytes that may pass without the filter; Infinity where there is none. */
   unseen = Number.POSITIVE_INFINITY;
   filter: Filter | null = null;
+  /** Says how much is read, and when; null: as much as there is, at once. */
+  shaper: Shaper | null = null;
   /** Reads nothing while set; what waits to go out goes out. */
   paused = false;
   error: SystemError | null = null;
@@ -77,7 +80,14 @@ export class Pump {
 
   /** run() would read. */
   get ready(): boolean {
-    return !this.paused && this.from?.readable === true && !this.#end && this.drained;
+    return (
+      !this.paused && this.from?.readable === true && !this.#end && this.drained && this.heldUntil <= this.#loop.now
+    );
+  }
+
+  /** The time until which the shaper holds back what could be read; one that has passed where nothing is held. */
+  get heldUntil(): number {
+    return this.shaper === null ? Number.NEGATIVE_INFINITY : this.shaper.deadline;
   }
 
   /** The sender's end of stream was read. */
@@ -110,10 +120,18 @@ export class Pump {
       if (this.#end) return ENDED;
       if (this.paused || !this.from?.readable || (this.to === null && this.filter === null)) return BLOCKED;
       if (share <= 0) return MORE;
+      const { shaper } = this;
+      const most = shaper === null ? Number.POSITIVE_INFINITY : shaper.allowance(this.#loop.now);
+      if (most === 0) {
+        this.#loop.fine.watch(shaper as Shaper);
+        return BLOCKED;
+      }
       // A splice stops for good at urgent data, which a recv skips.
-      const bulk = this.#bulk && this.unseen >= SCRATCH_SIZE && !this.from.urgent;
-      const count = bulk ? this.#splice() : this.#copy();
+      const bulk = this.#bulk && Math.min(this.unseen, most) >= SCRATCH_SIZE && !this.from.urgent;
+      const count = bulk ? this.#splice(most) : this.#copy(most);
       if (count < 0) return FAILED;
+      // What the bytes led to may have taken the sender away.
+      shaper?.took(count, this.from?.readable !== true);
       share -= count;
     }
   }
@@ -130,9 +148,16 @@ export class Pump {
     this.#bulk = false;
   }
 
-  /** Gives the pipe back. To be called once, when the connection ends. */
+  /** Holds nothing back any more. */
+  unshape(): void {
+    if (this.shaper !== null) this.#loop.fine.forget(this.shaper);
+    this.shaper = null;
+  }
+
+  /** Gives the pipe back. To be called when the connection ends. */
   close(): void {
     this.#discard();
+    this.unshape();
   }
 
   /** Sends what waits to go out, and reads nothing. ENDED when nothing waits any more. */
@@ -191,12 +216,12 @@ export class Pump {
     return sent;
   }
 
-  /** One recv and what it leads to: the bytes read, negative after #fail. */
-  #copy(): number {
+  /** One recv of up to `most` bytes and what it leads to: the bytes read, negative after #fail. */
+  #copy(most: number): number {
     const from = this.from as Endpoint;
     const { scratch } = this.#loop;
     const seen = this.unseen === 0;
-    const want = seen ? SCRATCH_SIZE : Math.min(SCRATCH_SIZE, this.unseen);
+    const want = Math.min(SCRATCH_SIZE, most, seen ? SCRATCH_SIZE : this.unseen);
     const count = receive(from.fd, scratch, want);
     if (count === -E.AGAIN) {
       from.readable = false;
@@ -222,13 +247,13 @@ export class Pump {
     return this.error === null ? count : -this.error.errno;
   }
 
-  /** One splice into the pipe; #flush takes it from there. */
-  #splice(): number {
+  /** One splice of up to `most` bytes into the pipe; #flush takes it from there. */
+  #splice(most: number): number {
     const from = this.from as Endpoint;
     const pipe = this.#loop.takePipe();
-    if (pipe === null) return this.#copy();
+    if (pipe === null) return this.#copy(most);
     this.#pipe = pipe;
-    const count = splice(from.fd, pipe.writeEnd, Math.min(SPLICE_SIZE, this.unseen));
+    const count = splice(from.fd, pipe.writeEnd, Math.min(SPLICE_SIZE, this.unseen, most));
     // EAGAIN may mean a full pipe too (splice(2)), but this one is empty.
     if (count === -E.AGAIN) {
       from.readable = false;

@@ -1,4 +1,4 @@
-import { type SocketAddress, sameAddress } from '../address.js';
+import type { SocketAddress } from '../address.js';
 import { E } from '../sys/errno.js';
 import { receive } from '../sys/socket.js';
 import type { Endpoint } from './endpoint.js';
@@ -57,13 +57,14 @@ export class Spare implements Runnable, Timed {
 export class Spares {
   /** Oldest first. */
   readonly #waiting: Spare[] = [];
+  #ended = false;
 
   /**
    * Takes over a connection on which nothing is under way. False: it stays the caller's, because there are enough, or
    * because it has ended, or has something to say.
    */
   put(loop: Loop, endpoint: Endpoint, address: SocketAddress): boolean {
-    if (this.#waiting.length >= MOST || endpoint.ended) return false;
+    if (this.#ended || this.#waiting.length >= MOST || endpoint.ended) return false;
     // The flag may be that of bytes that were read since.
     if (endpoint.readable) {
       if (receive(endpoint.fd, loop.scratch, 1) !== -E.AGAIN) return false;
@@ -80,10 +81,10 @@ export class Spares {
     return spare;
   }
 
-  /** Ends those to addresses that the upstream has no more. */
-  keep(addresses: readonly SocketAddress[]): void {
-    for (const spare of [...this.#waiting])
-      if (!addresses.some((known) => sameAddress(known, spare.address))) spare.end();
+  /** Ends them all, and takes no more: nobody would come for them. */
+  end(): void {
+    this.#ended = true;
+    for (const spare of [...this.#waiting]) spare.end();
   }
 
   #drop(spare: Spare): void {

@@ -7,20 +7,23 @@ export interface Timed {
   onDeadline(): void;
 }
 
-/** Deadlines are kept to this many milliseconds, never early. */
-const TICK = 100;
-
 /**
- * Coarse deadlines, filed by tick. Activity moves a connection's deadline thousands of times for each time that it
- * passes, so moving it is one store, and it is filed anew when the old tick comes.
+ * Deadlines, filed by tick: they are kept to a tick, never early. Activity moves a connection's deadline thousands of
+ * times for each time that it passes, so moving it is one store, and it is filed anew when the old tick comes.
  */
 export class Timers {
+  readonly #tick: number;
   readonly #ticks = new Map<number, Set<Timed>>();
   #earliest = Number.POSITIVE_INFINITY;
 
+  /** `tick`: in milliseconds. */
+  constructor(tick: number) {
+    this.#tick = tick;
+  }
+
   /** Files `timed` under its deadline, unless it is already under an earlier tick. */
   watch(timed: Timed): void {
-    const tick = Math.ceil(timed.deadline / TICK);
+    const tick = Math.ceil(timed.deadline / this.#tick);
     if (timed.tick <= tick) return;
     this.forget(timed);
     timed.tick = tick;
@@ -39,14 +42,14 @@ export class Timers {
 
   /** Milliseconds from `now` to the next tick that may have anything, rounded up; Infinity for none. */
   wait(now: number): number {
-    return Math.max(0, Math.ceil(this.#earliest * TICK - now));
+    return Math.max(0, Math.ceil(this.#earliest * this.#tick - now));
   }
 
   /** Calls onDeadline of everything whose deadline has passed. */
   expire(now: number): void {
-    if (this.#earliest * TICK > now) return;
+    if (this.#earliest * this.#tick > now) return;
     for (const tick of [...this.#ticks.keys()]) {
-      if (tick * TICK > now) continue;
+      if (tick * this.#tick > now) continue;
       const filed = this.#ticks.get(tick) as Set<Timed>;
       this.#ticks.delete(tick);
       for (const timed of filed) {

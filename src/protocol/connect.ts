@@ -63,11 +63,13 @@ const FOR_THE_CLIENT = new Set([403, 503, 504]);
 /** A tunnel through an HTTP proxy. */
 export class ConnectHandshake implements Handshake {
   readonly #request: Buffer;
+  readonly #authorized: boolean;
   readonly #maxBytes: number;
 
   /** As `writeConnect`; `maxBytes` bounds what the upstream may say before the tunnel stands. */
   constructor(authority: string, authorization: string | null, maxBytes: number) {
     this.#request = writeConnect(authority, authorization);
+    this.#authorized = authorization !== null;
     this.#maxBytes = maxBytes;
   }
 
@@ -81,7 +83,11 @@ export class ConnectHandshake implements Handshake {
     const { status } = outcome;
     return refuse(
       FOR_THE_CLIENT.has(status) ? status : 502,
-      `The upstream proxy answered CONNECT with status ${status}.`,
+      `The upstream proxy answered CONNECT with status ${status}${status === 407 ? this.#wish : ''}.`,
     );
+  }
+
+  get #wish(): string {
+    return this.#authorized ? ': it wants another user or password' : ': it wants a user and a password';
   }
 }

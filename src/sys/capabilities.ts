@@ -3,6 +3,8 @@ import * as libc from './libc.js';
 
 /** Numbers of linux/capability.h. */
 export const CAP_NET_BIND_SERVICE = 10;
+export const CAP_NET_ADMIN = 12;
+export const CAP_NET_RAW = 13;
 
 const PR_SET_KEEPCAPS = 8;
 /** _LINUX_CAPABILITY_VERSION_3: each set is two words, and the words of the three sets stand side by side. */

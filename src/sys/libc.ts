@@ -120,8 +120,6 @@ export const epollWait = bind<(epoll: Fd, events: Memory, most: number, timeout:
   'int',
   ['int', 'void *', 'int', 'int'],
 );
-export const prctl = bindLate<readonly [option: number, value: number]>('prctl', 'int', ['int', 'ulong']);
-export const capset = bindLate<readonly [header: Memory, sets: Memory]>('capset', 'int', ['void *', 'void *']);
 export const sendmsg = bindLate<readonly [fd: Fd, message: Memory, flags: number]>('sendmsg', 'long', [
   'int',
   'void *',
@@ -132,3 +130,49 @@ export const recvmsg = bindLate<readonly [fd: Fd, message: Memory, flags: number
   'void *',
   'int',
 ]);
+export const recvmmsg = bindLate<readonly [fd: Fd, headers: Memory, count: number, flags: number, timeout: null]>(
+  'recvmmsg',
+  'int',
+  ['int', 'void *', 'uint', 'int', 'void *'],
+);
+export const sendmmsg = bindLate<readonly [fd: Fd, headers: Memory, count: number, flags: number]>('sendmmsg', 'int', [
+  'int',
+  'void *',
+  'uint',
+  'int',
+]);
+
+/**
+ * Memory that stays where it is for as long as the process lives, for structs that point to others. What it holds at
+ * first is anything.
+ */
+export const allocate = (size: number): { readonly memory: ArrayBuffer; readonly address: bigint } => {
+  const pointer = koffi.alloc('uint8_t', size);
+  return { memory: koffi.view(pointer, size), address: koffi.address(pointer) };
+};
+
+/**
+ * Of libwrap, which few machines have and fewer services ask (hosts_access(3)).
+ * @throws Error with the loader's words when `file` can't be loaded
+ */
+export const loadLibwrap = (
+  file: string,
+): {
+  readonly hostsCtl: (daemon: string, clientName: string, clientAddress: string, clientUser: string) => number;
+  readonly setResident: (value: number) => void;
+} => {
+  const library = koffi.load(file);
+  const resident = library.symbol('resident');
+  return {
+    hostsCtl: library.func('hosts_ctl', 'int', ['str', 'str', 'str', 'str']),
+    setResident: (value) => koffi.encode(resident, 'int', value),
+  };
+};
+
+export const prctl = bindLate<readonly [option: number, value: number]>('prctl', 'int', ['int', 'ulong']);
+export const capset = bindLate<readonly [header: Memory, sets: Memory]>('capset', 'int', ['void *', 'void *']);
+export const socketpair = bindLate<readonly [domain: number, type: number, protocol: number, ends: Memory]>(
+  'socketpair',
+  'int',
+  ['int', 'int', 'int', 'void *'],
+);

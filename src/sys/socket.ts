@@ -1,5 +1,5 @@
 import type { ListenAddress, OriginalDestination, SocketAddress } from '../address.js';
-import { must } from './errno.js';
+import { E, must } from './errno.js';
 import * as libc from './libc.js';
 import { AF_INET, AF_INET6, AF_UNIX, readSockaddr, SOCKADDR_SIZE, writeSockaddr } from './sockaddr.js';
 
@@ -9,39 +9,47 @@ import { AF_INET, AF_INET6, AF_UNIX, readSockaddr, SOCKADDR_SIZE, writeSockaddr 
  */
 
 const SOCK_STREAM = 1;
-const SOCK_NONBLOCK = 0o4000;
-const SOCK_CLOEXEC = 0o2000000;
+export const SOCK_DGRAM = 2;
+export const SOCK_NONBLOCK = 0o4000;
+export const SOCK_CLOEXEC = 0o2000000;
 
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
+export const SOL_SOCKET = 1;
+export const SO_REUSEADDR = 2;
 const SO_TYPE = 3;
 const SO_ERROR = 4;
 const SO_KEEPALIVE = 9;
+const SO_OOBINLINE = 10;
 const SO_LINGER = 13;
-const SO_REUSEPORT = 15;
+export const SO_REUSEPORT = 15;
 const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
 const SO_BINDTOIFINDEX = 62;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
-const SOL_IP = 0;
-const SOL_IPV6 = 41;
-const IPV6_V6ONLY = 26;
+export const SOL_IP = 0;
+const IP_TRANSPARENT = 19;
+const IP_BIND_ADDRESS_NO_PORT = 24;
+export const SOL_IPV6 = 41;
+export const IPV6_V6ONLY = 26;
 /** linux/netfilter_ipv4.h; the IPv6 option has the same number. */
 const SO_ORIGINAL_DST = 80;
 
 const MSG_NOSIGNAL = 0x4000;
+const SHUT_RD = 0;
 const SHUT_WR = 1;
 
-const result = (value: number): number => (value === -1 ? -libc.errno() : value);
+/** What a call of the C library returned, or its errno negated. */
+export const result = (value: number): number => (value === -1 ? -libc.errno() : value);
 
 // One set of arguments for each thread: every call here is synchronous, so they are free again when it returns.
 const sockaddr = Buffer.alloc(128);
 const length = new Uint32Array(1);
 const integer = new Int32Array(1);
 const linger = new Int32Array(2);
+const ends = new Int32Array(2);
 
-const setInteger = (fd: number, level: number, name: number, value: number): number => {
+/** Sets an option that is an int (setsockopt(2)): 0, or an errno negated. */
+export const setInteger = (fd: number, level: number, name: number, value: number): number => {
   integer[0] = value;
   return result(libc.setsockopt(fd, level, name, integer, 4));
 };
@@ -61,14 +69,54 @@ const readName = (call: typeof libc.getsockname, fd: number): SocketAddress | nu
 export const tcpSocket = (ipv6: boolean): number =>
   result(libc.socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 
+/** A connection with both ends here: two connected sockets of family unix, as socketpair(2) makes them. */
+export const socketPair = (): readonly [number, number] => {
+  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  must(result(libc.socketpair(AF_UNIX, type, 0, ends)), 'socketpair');
+  return [ends[0] as number, ends[1] as number];
+};
+
+/**
+ * Lets a socket have addresses that are not this host's (IP_TRANSPARENT, ip(7)): 0, or an errno negated, EPERM without
+ * CAP_NET_RAW and CAP_NET_ADMIN. What a listening socket accepts is transparent too.
+ */
+export const setTransparent = (fd: number): number =>
+  // An IPv6 socket takes the options of ip(7) as well (ipv6_setsockopt in net/ipv6/ipv6_sockglue.c), and this one is
+  // the same bit of it as IPV6_TRANSPARENT.
+  setInteger(fd, SOL_IP, IP_TRANSPARENT, 1);
+
+export const isTransparent = (fd: number): boolean => getInteger(fd, SOL_IP, IP_TRANSPARENT) === 1;
+
+/**
+ * Gives a socket the local address that it is to connect from: 0, or an errno negated.
+ * The port is left to connect(2), which may take one that other destinations have already (IP_BIND_ADDRESS_NO_PORT,
+ * ip(7)); before Linux 4.2 bind(2) takes one for this socket alone.
+ */
+export const bindSource = (fd: number, ip: string): number => {
+  setInteger(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+  return result(libc.bindSocket(fd, sockaddr, writeSockaddr({ ip, port: 0 }, sockaddr)));
+};
+
+/**
+ * An address of this host: an ordinary socket can be bound to it. Where net.ipv4.ip_nonlocal_bind or its IPv6 sister is
+ * set, every address is.
+ */
+export const isLocal = (ip: string): boolean => {
+  const fd = tcpSocket(ip.includes(':'));
+  if (fd < 0) return true;
+  const bound = bindSource(fd, ip);
+  libc.close(fd);
+  return bound !== -E.ADDRNOTAVAIL;
+};
+
 /**
  * A TCP socket that is bound and does not listen yet (bind(2)).
  * What it will accept inherits TCP_NODELAY and SO_KEEPALIVE, so they cost nothing a connection.
  * `share` sets SO_REUSEPORT: other sockets of the same user may bind the same address, and each gets its part of the
- * connections (socket(7)).
+ * connections (socket(7)). `transparent`: see setTransparent.
  * @throws SystemError with the address
  */
-export const boundSocket = (address: ListenAddress, share: boolean): number => {
+export const boundSocket = (address: ListenAddress, share: boolean, transparent = false): number => {
   const ipv6 = address.ip.includes(':');
   const fd = must(tcpSocket(ipv6), 'socket', address);
   try {
@@ -76,6 +124,7 @@ export const boundSocket = (address: ListenAddress, share: boolean): number => {
     if (share) must(setInteger(fd, SOL_SOCKET, SO_REUSEPORT, 1), 'setsockopt SO_REUSEPORT', address);
     // Each family has a socket of its own, so an IPv4 client has one spelling only.
     if (ipv6) must(setInteger(fd, SOL_IPV6, IPV6_V6ONLY, 1), 'setsockopt IPV6_V6ONLY', address);
+    if (transparent) must(setTransparent(fd), 'setsockopt IP_TRANSPARENT', address);
     prepareListener(fd);
     must(result(libc.bindSocket(fd, sockaddr, writeSockaddr(address, sockaddr))), 'bind', address);
     return fd;
@@ -100,6 +149,25 @@ const MOST_BACKLOG = 65_535;
 export const prepareListener = (fd: number, keepalive = true): void => {
   setInteger(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, keepalive ? 1 : 0);
+};
+
+/** Has the kernel find out, in hours, whether a silent peer is still there (SO_KEEPALIVE, tcp(7)). */
+export const keepAlive = (fd: number): void => {
+  setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+};
+
+/** Urgent bytes come in their place among the others (SO_OOBINLINE, socket(7)); recv skips them otherwise. */
+export const receiveUrgentInline = (fd: number): void => {
+  setInteger(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+};
+
+/**
+ * Makes a listening socket listen no more: its queue is reset, and others with SO_REUSEADDR may listen on its port
+ * although it is still open (inet_shutdown in net/ipv4/af_inet.c disconnects it, and only a listener keeps such a port to
+ * itself: inet_csk_bind_conflict in net/ipv4/inet_connection_sock.c).
+ */
+export const stopListening = (fd: number): void => {
+  libc.shutdown(fd, SHUT_RD);
 };
 
 /**
@@ -161,6 +229,17 @@ export const originalDestination = (fd: number, ipv6: boolean): OriginalDestinat
   return readSockaddr(sockaddr);
 };
 
+/**
+ * Where the client of a connection that TPROXY brought meant to go, which is the accepted socket's own address
+ * (Documentation/networking/tproxy.rst). null where the connection was made to a listening socket of this host itself:
+ * it is at that socket's port, and at an address of this host. `listenPort` null: any port may be that one.
+ */
+export const tproxyDestination = (fd: number, listenPort: number | null): OriginalDestination | null => {
+  const local = localAddress(fd);
+  if (local === null || (listenPort !== null && local.port !== listenPort)) return local;
+  return isLocal(local.ip) ? null : local;
+};
+
 /** The pending error of a socket, by its errno; 0 for none (SO_ERROR, socket(7)). */
 export const pendingError = (fd: number): number => Math.abs(getInteger(fd, SOL_SOCKET, SO_ERROR));
 
@@ -182,13 +261,18 @@ export const resetOnClose = (fd: number): void => {
 };
 
 /** What stands behind a descriptor that was handed to us. */
-export type Inherited = 'listening' | 'connected' | 'other';
+export type Inherited = 'listening' | 'connected' | 'datagram' | 'other';
 
-/** Tells a listening TCP socket from a connected one and from everything else (SO_DOMAIN, SO_TYPE, SO_ACCEPTCONN). */
+/**
+ * Tells a listening TCP socket from a connected one, from a UDP socket, and from everything else (SO_DOMAIN, SO_TYPE,
+ * SO_ACCEPTCONN).
+ */
 export const inheritedKind = (fd: number): Inherited => {
   const domain = getInteger(fd, SOL_SOCKET, SO_DOMAIN);
   if (domain !== AF_INET && domain !== AF_INET6 && domain !== AF_UNIX) return 'other';
-  if (getInteger(fd, SOL_SOCKET, SO_TYPE) !== SOCK_STREAM) return 'other';
+  const type = getInteger(fd, SOL_SOCKET, SO_TYPE);
+  if (type === SOCK_DGRAM && domain !== AF_UNIX) return 'datagram';
+  if (type !== SOCK_STREAM) return 'other';
   if (getInteger(fd, SOL_SOCKET, SO_ACCEPTCONN) === 1) return 'listening';
   length[0] = SOCKADDR_SIZE;
   return libc.getpeername(fd, sockaddr, length) === 0 ? 'connected' : 'other';

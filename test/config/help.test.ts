@@ -5,22 +5,24 @@ import type { Option, Request } from '../../src/config/command-line.js';
 import { chooseDialect } from '../../src/config/dialect.js';
 import { OPTIONS as OF_TRANSPROXY } from '../../src/config/options.js';
 import { OPTIONS as OF_REDIR } from '../../src/config/redir.js';
+import { OPTIONS as OF_RINETD } from '../../src/config/rinetd.js';
 
 const root = new URL('../../../', import.meta.url);
 const dialects: readonly { program: string; options: readonly Option[] }[] = [
   { program: 'tproxy', options: Object.values(OF_TRANSPROXY) },
   { program: 'tproxy-redir', options: Object.values(OF_REDIR) },
+  { program: 'tproxy-rinetd', options: Object.values(OF_RINETD) },
 ];
 const text = (request: Request): string => (request.kind === 'print' ? request.text : assert.fail('a plan'));
 
 for (const { program, options } of dialects) {
   describe(`--help of ${program}`, async () => {
     const { parse, usage } = await chooseDialect(program, []);
-    const help = text(parse(['--help']));
+    const help = text(await parse(['--help']));
 
-    it('is the same for -h, and wins over everything that is missing', () => {
-      assert.equal(text(parse(['-h'])), help);
-      assert.equal(text(parse(['--timeout', 'soon', '-h'])), help);
+    it('is the same for -h, and wins over everything that is missing', async () => {
+      assert.equal(text(await parse(['-h'])), help);
+      assert.equal(text(await parse(['--workers', 'some', '-h'])), help);
     });
 
     it('names every option, in all its spellings', () => {
@@ -45,10 +47,10 @@ for (const { program, options } of dialects) {
   describe(`--version of ${program}`, async () => {
     const { parse } = await chooseDialect(program, []);
 
-    it('prints the program and the version of the package', () => {
+    it('prints the program and the version of the package', async () => {
       const { version } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8')) as { version: string };
-      assert.equal(text(parse(['--version'])), `tproxy ${version}\n`);
-      assert.equal(text(parse(['-v'])), `tproxy ${version}\n`);
+      assert.equal(text(await parse(['--version'])), `tproxy ${version}\n`);
+      assert.equal(text(await parse(['-v'])), `tproxy ${version}\n`);
     });
   });
 

@@ -38,6 +38,25 @@ describe('parsePort', () => {
 });
 
 describe('readServices', () => {
+  it("tells udp's services from tcp's", () => {
+    const text = 'domain 53/tcp\ndomain 53/udp\ntftp 69/udp\nsmtp 25/tcp mail\n';
+    assert.deepEqual(
+      [...readServices(text, 'udp')],
+      [
+        ['domain', 53],
+        ['tftp', 69],
+      ],
+    );
+    assert.deepEqual(
+      [...readServices(text)],
+      [
+        ['domain', 53],
+        ['smtp', 25],
+        ['mail', 25],
+      ],
+    );
+  });
+
   const services = readServices(
     [
       '# Network services, Internet style',

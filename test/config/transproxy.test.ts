@@ -320,7 +320,8 @@ describe('a command line of transproxy is refused', () => {
     refused('-t --verify-host strict', /^--verify-host is for HTTP/);
     refused('-t --upstream a:1 --balance url-hash', /^--balance url-hash is for HTTP/);
     for (const option of ['--balance least-conn', '--check 1'])
-      refused(`-t a 1 ${option}`, new RegExp(`^${option.split(' ')[0]} needs --upstream`));
+      refused(`-t ${option}`, new RegExp(`^${option.split(' ')[0]} needs HOST PORT or --upstream`));
+    refused('-t --balance url-hash a 1', /^--balance url-hash is for HTTP/);
     refused('-t --proxy-protocol v1', /^--proxy-protocol needs HOST PORT or --upstream/);
     refused('-p --tls direct a 1', /^--tls direct contradicts -p \(--proxy-only\)/);
     refused('-p --unknown direct a 1', /^--unknown direct contradicts -p \(--proxy-only\)/);
@@ -410,6 +411,10 @@ describe('--proxy-auth', () => {
     fails(`--proxy-auth ${file('secret')} a 1`, /^(?!.*secret).*is not user:password$/);
     fails(`--proxy-auth ${file(':x')} a 1`, /have no user name \(for upstream a:1\)$/);
     fails(`--proxy-auth ${file('me:')} a 1 --upstream socks5://b:2`, /SOCKS 5 needs \(for upstream socks5:\/\/b:2\)$/);
+  });
+
+  it('may name a file without an end', () => {
+    fails('--proxy-auth /dev/zero a 1', /^--proxy-auth: the first line of "\/dev\/zero" is not user:password$/);
   });
 
   it('needs an upstream beside -t', () => {

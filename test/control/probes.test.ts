@@ -45,29 +45,30 @@ const startDeaf = async (): Promise<{ readonly port: number; end(): Promise<unkn
 
 interface Change {
   readonly service: number;
-  readonly upstream: number;
+  readonly host: number;
+  readonly port: number;
   readonly up: boolean;
 }
 
-/** Probes the upstreams of a command line every 10 ms; `addresses` by upstream. */
+/** Probes the hosts of a command line every 10 ms; `addresses` by host. */
 const startProbing = (line: string, addresses: (readonly UpstreamAddress[])[]) => {
   const log = recordingLog();
   const changes: Change[] = [];
   let probed = 0;
   const probes = new Probes({
     log,
-    addressesOf: (_, upstream) => {
+    addressesOf: (_, host) => {
       probed++;
-      return addresses[upstream] ?? [];
+      return addresses[host] ?? [];
     },
-    onHealth: (service, upstream, up) => changes.push({ service, upstream, up }),
+    onHealth: (service, host, { port }, up) => changes.push({ service, host, port, up }),
   });
   probes.begin(planOf(`--check 0.01 ${line}`).services.entries());
   const stop = (): void => probes.end([0]);
   return { log, changes, addresses, stop, probed: () => probed };
 };
 
-describe('probes of upstreams', () => {
+describe('probes', () => {
   test('an upstream that nobody listens for is down once, and up again once somebody does', async (t) => {
     const port = await freePort();
     const probes = startProbing(`${LOOPBACK} ${port}`, [[{ ip: LOOPBACK, port }]]);
@@ -75,11 +76,11 @@ describe('probes of upstreams', () => {
     await until('the upstream to be down', () => probes.changes.length === 1);
     const before = probes.probed();
     await until('three more probes', () => probes.probed() >= before + 3);
-    assert.deepEqual(probes.changes, [{ service: 0, upstream: 0, up: false }]);
+    assert.deepEqual(probes.changes, [{ service: 0, host: 0, port, up: false }]);
 
     const server = await listen(port);
     await until('the upstream to be up', () => probes.changes.length === 2);
-    assert.deepEqual(probes.changes[1], { service: 0, upstream: 0, up: true });
+    assert.deepEqual(probes.changes[1], { service: 0, host: 0, port, up: true });
     probes.stop();
     await close(server);
     assert.deepEqual(probes.log.lines, [
@@ -100,21 +101,67 @@ describe('probes of upstreams', () => {
     assert.deepEqual(probes.log.lines, []);
   });
 
-  test('one address of several is enough, and each upstream counts for itself', async (t) => {
+  test('each address counts for itself, of whichever upstream', async (t) => {
     const server = await listen();
     t.after(() => close(server));
     const good = { ip: LOOPBACK, port: portOf(server) };
     const bad = { ip: LOOPBACK, port: await freePort() };
-    const probes = startProbing('a 1 --upstream socks5://b:2 --upstream c:3', [[bad, good], [bad, bad], []]);
+    const upstreams = '-t d 4 --upstream a:1 --upstream socks5://b:2 --upstream c:3';
+    const probes = startProbing(upstreams, [[bad, good], [bad], [], [bad]]);
     t.after(probes.stop);
-    await until('two upstreams to be down', () => probes.changes.length === 2);
+    await until('two addresses to be down', () => probes.changes.length === 2);
     await until('a few more probes', () => probes.probed() >= 12);
-    assert.deepEqual(probes.changes.map(({ upstream }) => upstream).sort(), [1, 2]);
+    assert.deepEqual(
+      probes.changes.toSorted((a, b) => a.host - b.host),
+      [0, 1].map((host) => ({ service: 0, host, port: bad.port, up: false })),
+    );
     const failure = `connect ${LOOPBACK}:${bad.port}: ECONNREFUSED`;
     assert.deepEqual([...probes.log.lines].sort(), [
-      'warn upstream http://c:3 is down: it has no address',
-      `warn upstream socks5://b:2 is down: ${failure}; ${failure}`,
+      `warn upstream http://a:1 at ${LOOPBACK}:${bad.port} is down: ${failure}`,
+      `warn upstream socks5://b:2 is down: ${failure}`,
     ]);
+  });
+
+  test('a relay’s target is probed where no upstream comes before it', async (t) => {
+    const bad = { ip: LOOPBACK, port: await freePort() };
+    const probes = startProbing('-t d 4', [[bad]]);
+    t.after(probes.stop);
+    await until('the target to be down', () => probes.changes.length === 1);
+    assert.deepEqual(probes.log.lines, [`warn target d:4 is down: connect ${LOOPBACK}:${bad.port}: ECONNREFUSED`]);
+  });
+
+  test('they come from where connections do', async (t) => {
+    const server = await listen();
+    t.after(() => close(server));
+    const seen = new Set<string | undefined>();
+    server.on('connection', (socket) => seen.add(socket.remoteAddress));
+    const [first] = planOf('--check 0.01 -t --source 127.0.0.7 a 1').services;
+    assert.ok(first !== undefined);
+    const of = (source: string | null) => ({ ...first, targets: [{ to: { host: 'a', port: 1 }, weight: 1, source }] });
+    const probes = new Probes({
+      log: recordingLog(),
+      addressesOf: () => [{ ip: LOOPBACK, port: portOf(server) }],
+      onHealth: () => assert.fail('changed'),
+    });
+    probes.begin([of(null), of('127.0.0.8')].entries());
+    t.after(() => probes.end([0, 1]));
+    await until('a probe from each', () => seen.size >= 2);
+    assert.deepEqual([...seen].sort(), ['127.0.0.7', '127.0.0.8']);
+  });
+
+  test('they leave UDP alone, to which nobody can connect', async (t) => {
+    const [service] = planOf('--check 0.01 -t a 1').services;
+    assert.ok(service !== undefined);
+    const probes = new Probes({
+      log: recordingLog(),
+      addressesOf: () => assert.fail('probed'),
+      onHealth: () => assert.fail('changed'),
+    });
+    probes.begin([[0, { ...service, protocol: 'udp' }]]);
+    t.after(() => probes.end([0]));
+    const others = startProbing('a 1', [[]]);
+    t.after(others.stop);
+    await until('five probes of another plan', () => others.probed() >= 5);
   });
 
   test('an address that does not answer in time is a failure', async (t) => {
@@ -134,8 +181,15 @@ describe('probes of upstreams', () => {
     const probes = startProbing('a 1', [[{ ip: LOOPBACK, port: await freePort() }]]);
     t.after(probes.stop);
     await until('the upstream to be down', () => probes.changes.length === 1);
+    const bad = probes.addresses[0] ?? [];
     probes.addresses[0] = [{ ip: LOOPBACK, port: portOf(server) }];
-    await until('the upstream to be up', () => probes.changes.length === 2);
+    const before = probes.probed();
+    await until('two probes of the new one', () => probes.probed() >= before + 2);
+    assert.equal(probes.changes.length, 1);
+    // Back again, the first one is as good as new, and so it is said anew that it is down.
+    probes.addresses[0] = bad;
+    await until('the upstream to be down again', () => probes.changes.length === 2);
+    assert.deepEqual(probes.changes[1], probes.changes[0]);
   });
 
   test('there are none without --check, nor after their end', async (t) => {

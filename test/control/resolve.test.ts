@@ -40,6 +40,15 @@ describe('resolve', () => {
     );
   });
 
+  test('a target that only upstreams may go to is not looked up: it is a name of theirs', async () => {
+    const upstreams = [upstreamOf({ host: '192.0.2.1', port: 3128 })];
+    const targets = [targetTo({ host: 'no such host', port: 25 })];
+    const { addresses, problems } = await resolveService(serviceOf({ upstreams, targets, proxyOnly: true }));
+    assert.deepEqual(addresses, [[{ ip: '192.0.2.1', port: 3128 }]]);
+    assert.deepEqual(problems, []);
+    await assert.rejects(resolveService(serviceOf({ targets, proxyOnly: true })), /no such host/);
+  });
+
   test('a service none of whose upstreams is found has nowhere to go, whatever its target is', async () => {
     const upstreams = [upstreamOf({ host: 'no such host' })];
     await assert.rejects(

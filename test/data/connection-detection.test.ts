@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { formatAddress } from '../../src/address.js';
 import { admit } from '../../src/data/connection.js';
 import { targetTo } from '../../src/plan.js';
 import { peerAddress } from '../../src/sys/socket.js';
@@ -130,6 +131,23 @@ describe('TLS', () => {
     caught.play(function* () {
       caught.client.send(record(hello(serverName(nameOf('front.test')), ech())));
       yield* caught.tunnel(`front.test:${caught.origin.address.port}`);
+    });
+  });
+
+  test('is named in the lines of level debug, and so is where it goes', () => {
+    const caught = new Caught();
+    caught.play(function* () {
+      caught.client.send(HELLO);
+      const end = `www.example.com:${caught.origin.address.port}`;
+      yield* caught.tunnel(end);
+      const { stage } = caught;
+      const client = `test: client 127.0.0.1:${stage.connection.clientAddress?.port}`;
+      const who = `${client}, original destination ${caught.name}`;
+      assert.deepEqual(stage.logs.slice(0, 3), [
+        ['debug', `${who}: accepted`],
+        ['debug', `${who}: it is tls, for www.example.com`],
+        ['debug', `${who}: connecting to ${formatAddress(caught.stage.upstream.address)}, and through it to ${end}`],
+      ]);
     });
   });
 

@@ -1,6 +1,19 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import { openDescriptors, type Peer, pattern, refusing, type Script, Stage, turns, until } from './rig.js';
+import { targetTo } from '../../src/plan.js';
+import { peerAddress } from '../../src/sys/socket.js';
+import {
+  Door,
+  openDescriptors,
+  type Peer,
+  pattern,
+  refusing,
+  type Script,
+  Stage,
+  turns,
+  until,
+  upstreamOf,
+} from './rig.js';
 
 /** A relay with its client and its upstream connected. */
 class Relay {
@@ -8,8 +21,8 @@ class Relay {
   readonly client: Peer;
   upstream!: Peer;
 
-  constructor(service: ConstructorParameters<typeof Stage>[0] = {}) {
-    this.stage = new Stage(service);
+  constructor(service: ConstructorParameters<typeof Stage>[0] = {}, verbose = true) {
+    this.stage = new Stage(service, undefined, verbose);
     this.client = this.stage.client();
   }
 
@@ -191,6 +204,38 @@ describe('a relay', () => {
     );
   });
 
+  test('that ends in order says so, and one that breaks off says why', () => {
+    const ends: (string | null)[] = [];
+    const listen = (stage: Stage): void => {
+      stage.thread.onClosed = (failure) => ends.push(failure);
+    };
+    for (const [how, expected] of [
+      ['in order', null],
+      ['by a reset', 'upstream: recv: ECONNRESET'],
+      ['by a reset behind bytes', 'upstream: recv: ECONNRESET'],
+    ] as const) {
+      const relay = new Relay();
+      listen(relay.stage);
+      relay.play(function* () {
+        const { client, upstream } = relay;
+        if (how !== 'by a reset') upstream.send('bytes');
+        if (how === 'in order') upstream.close();
+        else upstream.reset();
+        yield* client.over();
+        client.close();
+        yield* relay.gone();
+      });
+      assert.deepEqual(ends.splice(0), [expected], how);
+    }
+
+    const nowhere = refusing();
+    const stage = new Stage({}, [[nowhere]]);
+    listen(stage);
+    const client = stage.client();
+    stage.play(client.over());
+    assert.deepEqual(ends, [`connect 127.0.0.1:${nowhere.port}: ECONNREFUSED`]);
+  });
+
   test('to the original destination resets a connection that was not redirected', () => {
     const stage = new Stage({ targets: [] });
     const client = stage.client();
@@ -204,23 +249,92 @@ describe('a relay', () => {
     );
   });
 
-  test('takes the next address of its target for each connection, and new ones when it is told', () => {
-    const stage = new Stage({}, [[]]);
-    const [a, b, c] = ['1', '2', '3'].map((ip) => ({ ip: `127.0.0.${ip}`, port: 1 }));
+  test('goes to the next address of its target each time, and to new ones when it is told', () => {
+    const doors = [new Door('127.0.0.1'), new Door('127.0.0.2'), new Door('127.0.0.3')] as const;
+    const [a, b, c] = doors.map(({ address }) => address);
     assert.ok(a && b && c);
-    stage.site.setAddresses(0, [a, b]);
-    assert.deepEqual(
-      [0, 1, 2].map(() => stage.site.target?.next()),
-      [
-        [a, b],
-        [b, a],
-        [a, b],
-      ],
+    const stage = new Stage({}, [[a, b]]);
+    stage.play(
+      (function* () {
+        for (const door of [doors[0], doors[1], doors[0]]) {
+          const client = stage.client();
+          yield* door.accepted((upstream) => upstream.close());
+          yield* client.over();
+          client.close();
+        }
+        stage.site.setAddresses(0, [c]);
+        stage.site.setAddresses(1, [a]);
+        const client = stage.client();
+        yield* doors[2].accepted((upstream) => upstream.close());
+        yield* client.over();
+        client.close();
+        yield* stage.gone();
+      })(),
     );
-    stage.site.setAddresses(0, [c]);
-    stage.site.setAddresses(1, [a]);
-    assert.deepEqual(stage.site.target?.next(), [c]);
-    stage.play(turns(1));
+    for (const door of doors) door.close();
+  });
+
+  test('to several targets goes to the next when one refuses, and the access log says to which', () => {
+    const door = new Door();
+    const targets = ['one', 'two'].map((host) => targetTo({ host, port: 1 }));
+    const stage = new Stage({ targets }, [[refusing()], [door.address]]);
+    const client = stage.client();
+    stage.play(
+      (function* () {
+        yield* door.accepted((upstream) => upstream.close());
+        yield* client.over();
+        client.close();
+        yield* stage.gone();
+        assert.deepEqual(stage.entries, ['Transparent   1 127.0.0.1 -> two:1']);
+        assert.deepEqual(
+          stage.site.targets?.members.map(({ connections }) => connections),
+          [0, 0],
+        );
+      })(),
+    );
+    door.close();
+  });
+
+  test('connects to each target from the address that is said for it, or else from the service’s', () => {
+    const door = new Door();
+    const targets = ['127.0.0.5', null].map((source) => ({ to: { host: 'a', port: 1 }, weight: 1, source }));
+    const stage = new Stage({ targets, source: '127.0.0.6' }, [[door.address], [door.address]]);
+    stage.play(
+      (function* () {
+        for (const from of ['127.0.0.5', '127.0.0.6']) {
+          const client = stage.client();
+          yield* door.accepted((upstream) => {
+            assert.equal(peerAddress(upstream.fd)?.ip, from);
+            upstream.close();
+          });
+          yield* client.over();
+          client.close();
+        }
+        yield* stage.gone();
+      })(),
+    );
+    door.close();
+  });
+
+  test('has its upstream connect to one target after the other, by name, found or not', () => {
+    const targets = ['one', 'two'].map((host) => targetTo({ host, port: 7 }));
+    const stage = new Stage({ targets, upstreams: [upstreamOf()], proxyOnly: true });
+    stage.play(
+      (function* () {
+        for (const end of ['one:7', 'two:7', 'one:7']) {
+          const client = stage.client();
+          let upstream: Peer | null = null;
+          yield* stage.upstreamPeer((peer) => {
+            upstream = peer;
+          });
+          const far = (upstream as Peer | null) ?? assert.fail();
+          yield* far.expect(`CONNECT ${end} HTTP/1.1\r\nHost: ${end}\r\n\r\n`);
+          far.close();
+          yield* client.over();
+        }
+        yield* stage.gone();
+      })(),
+    );
   });
 
   test('lets go of every descriptor and pipe, however the connection ends', () => {
@@ -330,6 +444,51 @@ describe('deadlines of a relay', () => {
   });
 });
 
+describe('a relay without a time for idleness', () => {
+  const FOREVER = 1e9;
+
+  test('waits however long, for a byte in either direction', (t) => {
+    const clock = withClock(t);
+    const relay = new Relay({ limits: { idle: Number.POSITIVE_INFINITY, halfClosed: 2000 } });
+    relay.play(function* () {
+      const { client, upstream, stage } = relay;
+      clock.now += FOREVER;
+      yield* turns();
+      client.send('x');
+      yield* upstream.expect('x');
+      clock.now += FOREVER;
+      yield* turns();
+      upstream.send('y');
+      yield* client.expect('y');
+      assert.match(stage.connection.describe(), /: open, 1 bytes from the client, 1 bytes to it, age \d+\.\d s, idle/);
+      client.reset();
+      yield* relay.gone();
+    });
+  });
+
+  test('still bounds a connection of which one half is closed', (t) => {
+    const clock = withClock(t);
+    const relay = new Relay({ limits: { idle: Number.POSITIVE_INFINITY, halfClosed: 2000 } });
+    relay.play(function* () {
+      const { client, upstream, stage } = relay;
+      clock.now += FOREVER;
+      yield* turns();
+      upstream.send('bye');
+      upstream.shutdown();
+      yield* client.over();
+      clock.now += 1900;
+      client.send('x');
+      yield* upstream.expect('x');
+      clock.now += 1900;
+      yield* turns();
+      assert.equal(stage.connections.size, 1, 'a byte in the other half counts');
+      clock.now += 400;
+      yield* relay.gone();
+      yield* upstream.over();
+    });
+  });
+});
+
 describe('admission', () => {
   test('a client that the list does not have is reset, logged and counted', () => {
     const stage = new Stage({ access: [{ allow: [{ ip: '10.0.0.0', prefix: 8 }], deny: [] }] });
@@ -366,5 +525,91 @@ test('a dump line says who, where to, how much and how long', () => {
       line ?? '',
       /^test: client 127\.0\.0\.1:\d+, upstream 127\.0\.0\.1:\d+: open, 5 bytes from the client, 0 bytes to it, age [\d.]+ s, idle [\d.]+ s$/,
     );
+  });
+});
+
+describe('lines about a connection', () => {
+  /** A relay through which each side sends something; what was logged. */
+  const linesOf = (settings: ConstructorParameters<typeof Stage>[0], verbose: boolean, reset = false): string[] => {
+    const relay = new Relay(settings, verbose);
+    relay.play(function* () {
+      const { client, upstream } = relay;
+      client.send('hello');
+      yield* upstream.expect('hello');
+      upstream.send('good day');
+      yield* client.expect('good day');
+      if (reset) client.reset();
+      else client.shutdown();
+      if (!reset) upstream.shutdown();
+      yield* relay.gone();
+    });
+    return relay.stage.logs.map(([level, line]) => `${level} ${line}`);
+  };
+  const shape = (line: string): string =>
+    line
+      .replaceAll(/:\d{2,5}\b/g, ':PORT')
+      .replace(/[\d.]+ s$/, 'T s')
+      .replace(/after \d+/, 'after N');
+
+  test('at level debug tell its whole life', () => {
+    const lines = linesOf({}, true);
+    const upstream = 'test: client 127.0.0.1:PORT, upstream 127.0.0.1:PORT';
+    assert.deepEqual(lines.map(shape), [
+      'debug test: client 127.0.0.1:PORT: accepted',
+      'debug test: client 127.0.0.1:PORT: connecting to 127.0.0.1:PORT',
+      `debug ${upstream}: connected from 127.0.0.1:PORT`,
+      `debug ${upstream}: Transparent 1: target:1`,
+      `debug ${upstream}: closed: done; 5 bytes from the client, 8 bytes to it, T s`,
+    ]);
+  });
+
+  test('are none where nobody asked for them', () => {
+    assert.deepEqual(linesOf({}, false), []);
+  });
+
+  test('of a service that logs connections are one at the beginning and one at the end', () => {
+    const lines = linesOf({ logConnections: true }, false);
+    assert.deepEqual(lines.map(shape), [
+      'notice Connecting 127.0.0.1:PORT to target:1',
+      'notice Disconnect after N sec, 8 bytes in, 5 bytes out: ' +
+        '127.0.0.1:PORT to target:1, upstream 127.0.0.1:PORT, closed: done',
+    ]);
+  });
+
+  test('say how it ended', () => {
+    const [, end] = linesOf({ logConnections: true }, false, true);
+    assert.match(String(end), /, reset: client: recv: ECONNRESET$/);
+  });
+
+  test('have an end for each beginning, also where no upstream is reached', () => {
+    const nowhere = refusing();
+    const stage = new Stage({ logConnections: true }, [[nowhere]]);
+    const client = stage.client();
+    stage.play(
+      (function* () {
+        yield* client.over();
+        yield* stage.gone();
+      })(),
+    );
+    const notices = stage.logs.filter(([level]) => level === 'notice').map(([, line]) => shape(line));
+    assert.deepEqual(notices, [
+      'Connecting 127.0.0.1:PORT to target:1',
+      'Disconnect after N sec, 0 bytes in, 0 bytes out: 127.0.0.1:PORT to target:1, ' +
+        'reset: connect 127.0.0.1:PORT: ECONNREFUSED',
+    ]);
+  });
+
+  test('of one that ends with words still on their way give the reason for the end', () => {
+    const relay = new Relay({ logConnections: true });
+    relay.play(function* () {
+      const { client, upstream } = relay;
+      upstream.send('last words');
+      upstream.reset();
+      yield* client.over();
+      client.shutdown();
+      yield* relay.gone();
+    });
+    const [, end] = relay.stage.logs.filter(([level]) => level === 'notice');
+    assert.match(String(end), /10 bytes in, 0 bytes out.*closed: upstream: (?:recv|send): ECONNRESET$/);
   });
 });

@@ -4,14 +4,17 @@ import type { SocketAddress } from '../../src/address.js';
 import { Dial, type Dialer } from '../../src/data/dial.js';
 import type { Endpoint } from '../../src/data/endpoint.js';
 import { Loop } from '../../src/data/loop.js';
+import type { Source } from '../../src/data/source.js';
 import { E, SystemError } from '../../src/sys/errno.js';
-import { Door, openDescriptors, Peer, play, refusing, type Script, turns, until } from './rig.js';
+import { localAddress, peerAddress } from '../../src/sys/socket.js';
+import { Door, openDescriptors, Peer, play, refusing, type Script, Silent, turns, until } from './rig.js';
 
 /** Waits for one connect. */
 class Caller implements Dialer {
   endpoint: Endpoint | null = null;
   address: SocketAddress | null = null;
   error: SystemError | null = null;
+  message = '';
   calls = 0;
 
   onConnected(endpoint: Endpoint, address: SocketAddress): void {
@@ -20,9 +23,10 @@ class Caller implements Dialer {
     this.address = address;
   }
 
-  onUnreachable(error: SystemError): void {
+  onUnreachable(error: SystemError, message: string): void {
     this.calls++;
     this.error = error;
+    this.message = message;
   }
 
   *called(): Script {
@@ -36,31 +40,6 @@ const withClock = (t: TestContext): { now: number } => {
   const clock = { now: 1000 };
   t.mock.method(performance, 'now', () => clock.now);
   return clock;
-};
-
-/** A listening socket whose queue is full: a connect to it is never answered. */
-class Silent {
-  readonly #door: Door;
-  readonly #callers: Peer[];
-  readonly address: SocketAddress;
-
-  constructor() {
-    this.#door = new Door();
-    this.address = this.#door.address;
-    // A backlog of 0 lets one connection wait.
-    libcListen(this.#door.fd);
-    this.#callers = Array.from({ length: 4 }, () => this.#door.connect());
-  }
-
-  close(): void {
-    for (const caller of this.#callers) caller.close();
-    this.#door.close();
-  }
-}
-
-const { listen } = await import('../../src/sys/libc.js');
-const libcListen = (fd: number): void => {
-  assert.equal(listen(fd, 0), 0);
 };
 
 describe('Dial', () => {
@@ -113,12 +92,13 @@ describe('Dial', () => {
     door.close();
   });
 
-  test('when every address refuses it says so, with the last address and the errno by name', () => {
+  test('when every address refuses it says so, with each address and the errno by name', () => {
     const loop = new Loop(0);
     const last = refusing();
     const before = openDescriptors();
     const caller = new Caller();
-    new Dial(loop, [refusing(), last], 1000, caller);
+    const first = refusing();
+    new Dial(loop, [first, last], 1000, caller);
     assert.equal(caller.calls, 0, 'never from within the constructor');
     play(
       loop,
@@ -127,7 +107,9 @@ describe('Dial', () => {
         assert.equal(openDescriptors(), before);
       })(),
     );
-    assert.equal(caller.error?.message, `connect 127.0.0.1:${last.port}: ECONNREFUSED`);
+    const failed = `connect 127.0.0.1:${last.port}: ECONNREFUSED`;
+    assert.equal(caller.error?.message, failed);
+    assert.equal(caller.message, `connect 127.0.0.1:${first.port}: ECONNREFUSED; ${failed}`);
   });
 
   test('an address that a connect fails for at once is no reason to call back from within the constructor', () => {
@@ -235,5 +217,91 @@ describe('Dial', () => {
     );
     assert.match(caller.error?.message ?? '', /ENOMEM/);
     door.close();
+  });
+
+  describe('from an address', () => {
+    const from = (ip: string): Source => ({ ip, foreign: false, unlisted: false });
+
+    test('the far end sees it', () => {
+      const loop = new Loop(0);
+      const door = new Door();
+      const caller = new Caller();
+      new Dial(loop, [door.address], 1000, caller, from('127.0.0.5'));
+      play(loop, caller.called());
+      const served = door.acceptNow();
+      assert.equal(peerAddress(served.fd)?.ip, '127.0.0.5');
+      for (const each of [door, served]) each.close();
+      caller.endpoint?.close();
+    });
+
+    test('a connection is known as ours, unless it is not to be', () => {
+      for (const unlisted of [false, true]) {
+        const loop = new Loop(0);
+        const door = new Door();
+        const caller = new Caller();
+        new Dial(loop, [door.address], 1000, caller, { ...from('127.0.0.5'), unlisted });
+        play(loop, caller.called());
+        const local = localAddress(caller.endpoint?.fd ?? -1) ?? assert.fail();
+        assert.equal(
+          loop.ownSockets.has(local, () => door.address),
+          !unlisted,
+        );
+        caller.endpoint?.close();
+        door.close();
+      }
+    });
+
+    test('addresses of the other family are passed over', () => {
+      const loop = new Loop(0);
+      const [v6, v4] = [new Door('::1'), new Door()];
+      const caller = new Caller();
+      new Dial(loop, [v6.address, v4.address], 1000, caller, from('127.0.0.1'));
+      play(loop, caller.called());
+      assert.deepEqual(caller.address, v4.address);
+      assert.equal(v6.tryAccept(), null);
+      for (const each of [v6, v4]) each.close();
+    });
+
+    test('when all are of the other family it is EAFNOSUPPORT with both addresses', () => {
+      const loop = new Loop(0);
+      const caller = new Caller();
+      const before = openDescriptors();
+      new Dial(loop, [{ ip: '192.0.2.1', port: 80 }], 1000, caller, from('2001:db8::1'));
+      assert.equal(caller.calls, 0);
+      play(
+        loop,
+        (function* () {
+          yield* caller.called();
+          assert.equal(openDescriptors(), before);
+        })(),
+      );
+      assert.equal(caller.error?.message, 'bind 2001:db8::1 for 192.0.2.1:80: EAFNOSUPPORT');
+    });
+
+    test('one that can not be had is an error with both addresses, and leaks nothing', () => {
+      const loop = new Loop(0);
+      const door = new Door();
+      const caller = new Caller();
+      const before = openDescriptors();
+      new Dial(loop, [door.address], 1000, caller, from('192.0.2.9'));
+      play(
+        loop,
+        (function* () {
+          yield* caller.called();
+          assert.equal(openDescriptors(), before);
+        })(),
+      );
+      assert.equal(caller.error?.message, `bind 192.0.2.9 for 127.0.0.1:${door.address.port}: EADDRNOTAVAIL`);
+      door.close();
+    });
+
+    test('a refused connect says where it came from', () => {
+      const loop = new Loop(0);
+      const nowhere = refusing();
+      const caller = new Caller();
+      new Dial(loop, [nowhere], 1000, caller, from('127.0.0.5'));
+      play(loop, caller.called());
+      assert.equal(caller.error?.message, `connect 127.0.0.1:${nowhere.port} from 127.0.0.5: ECONNREFUSED`);
+    });
   });
 });

@@ -20,8 +20,8 @@ class Row {
     const { pool } = this.talk.stage.site;
     const pathOf = (host: string): string => {
       for (let i = 0; ; i++) {
-        const [first] = pool.order(0, true, '', `http://origin.test/${i}`);
-        if (first?.upstream.host === host) return `/${i}`;
+        const [first] = pool.order(0, '', `http://origin.test/${i}`, true);
+        if (first?.host.upstream?.host === host) return `/${i}`;
       }
     };
     this.paths = [pathOf('one'), pathOf('two')];

@@ -24,6 +24,19 @@ describe('requests', () => {
     ]);
   });
 
+  test('are told at level debug with where they go, and what is answered', () => {
+    const talk = new Talk();
+    talk.play(function* () {
+      yield* talk.begin(get('/1'));
+      talk.upstream.send('HTTP/1.1 204 No Content\r\n\r\n');
+      yield* talk.client.expect('HTTP/1.1 204 No Content\r\n\r\n');
+    });
+    const told = talk.stage.logs.map(
+      ([level, line]) => `${level} ${line.replace(/^.*?(?:upstream|client) \S+: /, '')}`,
+    );
+    assert.deepEqual(told.slice(-2), ['debug Request_NoDNS 1: http://origin.test/1', 'debug answer to GET: 204']);
+  });
+
   test('pipelined requests are all translated, in order', () => {
     const talk = new Talk();
     const paths = Array.from({ length: 10 }, (_, i) => `/${i}`);
@@ -593,6 +606,22 @@ describe('deadlines', () => {
       assert.equal(talk.client.text, '');
       clock.now += 400;
       yield* talk.refused(408);
+    });
+  });
+
+  test('without a time for idleness a connection waits between requests however long, but a head has its time', (t) => {
+    const clock = withClock(t);
+    const talk = new Talk({ limits: { head: 3000, idle: Number.POSITIVE_INFINITY } });
+    talk.play(function* () {
+      yield* talk.begin(get('/'));
+      talk.upstream.send(ok('x'));
+      yield* talk.client.expect(ok('x'));
+      clock.now += 1e9;
+      yield* turns();
+      talk.client.send('GET /half');
+      yield* turns();
+      clock.now += 3200;
+      yield* talk.refused(408, ok('x'));
     });
   });
 

@@ -2,16 +2,16 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Listener, Room } from '../../src/data/listener.js';
+import { Listener, onRoom } from '../../src/data/listener.js';
 import { Door, openDescriptors, type Peer, type Script, Stage, turns, until } from './rig.js';
 
 /** A stage whose service listens on `door`. */
 const serving = (mostConnections: number, service: ConstructorParameters<typeof Stage>[0] = {}): [Stage, Door] => {
   const stage = new Stage(service);
   const door = new Door();
-  const room = new Room(mostConnections);
-  new Listener(stage.site, door.fd, room);
-  stage.thread.onClosed = () => room.onClosed();
+  stage.thread.mostConnections = mostConnections;
+  new Listener(stage.site, door.fd);
+  stage.thread.onClosed = () => onRoom(stage.thread);
   return [stage, door];
 };
 
@@ -43,6 +43,20 @@ describe('Listener', () => {
       })(),
     );
     client?.close();
+    door.close();
+  });
+
+  test('of FTP leaves three quarters of the connections to its data', () => {
+    const [stage, door] = serving(8, { ftp: { active: true, passive: true, ports: null } });
+    const clients = callers(door, 3);
+    stage.play(
+      (function* (): Script {
+        yield* until('two are accepted', () => stage.connections.size === 2);
+        yield* turns();
+        assert.equal(stage.counters.get('accepted'), 2);
+      })(),
+    );
+    for (const client of clients) client.close();
     door.close();
   });
 
@@ -103,9 +117,13 @@ describe('Listener', () => {
       attempts: number;
       acceptedStarved: number;
       acceptedAfter: number;
+      errors: number;
       logs: string[];
+      entries: string[];
     };
     assert.deepEqual(result.logs, ['test: accept: EMFILE: nothing is accepted for a moment']);
+    assert.deepEqual(result.entries, ['?\tgate.test\tPORT\ttarget\t1\t0\t0\taccept-failed -']);
+    assert.equal(result.errors, result.attempts);
     assert.equal(result.acceptedStarved, 0);
     assert.ok(result.attempts < 10, `${result.attempts} calls of accept: it does not spin`);
     assert.equal(result.acceptedAfter, 2);

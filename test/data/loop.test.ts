@@ -168,6 +168,37 @@ describe('Loop', () => {
     loop.run();
   });
 
+  test('a fine deadline is not kept to the tick of the others, and neither makes the other wait', (t) => {
+    const clock = { now: 1000 };
+    t.mock.method(performance, 'now', () => clock.now);
+    const loop = new Loop(0);
+    const rung: string[] = [];
+    const alarm = (name: string, deadline: number) => ({
+      deadline,
+      tick: Number.POSITIVE_INFINITY,
+      onDeadline: () => rung.push(`${name} at ${loop.now}`),
+    });
+    loop.timers.watch(alarm('coarse', 1005));
+    loop.fine.watch(alarm('fine', 1004.5));
+    loop.fine.watch(alarm('late', 1150));
+    play(
+      loop,
+      (function* () {
+        while (clock.now < 1200) {
+          yield;
+          clock.now++;
+        }
+      })(),
+    );
+    assert.deepEqual(rung, ['fine at 1005', 'coarse at 1100', 'late at 1150']);
+  });
+
+  test('a fine deadline rings while nothing else happens', () => {
+    const loop = new Loop(0);
+    loop.fine.watch({ deadline: loop.now + 1, tick: Number.POSITIVE_INFINITY, onDeadline: () => loop.stop() });
+    loop.run();
+  });
+
   test('an empty pipe is used again, one with bytes in it is closed, and there are no more than allowed', () => {
     const loop = new Loop(2);
     const first = loop.takePipe();

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { SocketAddress } from '../../src/address.js';
 import { type Closed, type Opened, type Opener, Opening, type Way } from '../../src/data/opening.js';
+import { targetTo } from '../../src/plan.js';
 import { basicAuthorization } from '../../src/protocol/connect.js';
+import { peerAddress } from '../../src/sys/socket.js';
 import {
   Door,
   openDescriptors,
@@ -10,6 +12,7 @@ import {
   refusing,
   type Script,
   type Settings,
+  Silent,
   Stage,
   turns,
   until,
@@ -80,6 +83,63 @@ function* accepted(door: Door): Generator<void, Peer, void> {
 
 const TWO = [upstreamOf({ host: 'one' }), upstreamOf({ host: 'two' })];
 
+describe('an opening from an address', () => {
+  test('passes an upstream of the other family over, and does not hold it against that', () => {
+    const door = new Door();
+    const v6 = { ip: '2001:db8::1', port: 1 };
+    const stage = new Stage({ mode: 'http', upstreams: TWO }, [[v6], [door.address]]);
+    stage.play(
+      (function* () {
+        const caller = new Caller();
+        const { members } = stage.site.pool;
+        const way: Way = { members, addresses: [], tunnel: null, preface: null, spare: false };
+        new Opening(stage.site, way, caller, { ip: '127.0.0.5', foreign: false, unlisted: false });
+        const peer = yield* accepted(door);
+        yield* caller.called();
+        assert.equal(caller.opened?.member, members[1]);
+        assert.equal(peerAddress(peer.fd)?.ip, '127.0.0.5');
+        assert.ok(stage.said('bind 127.0.0.5 for [2001:db8::1]:1: EAFNOSUPPORT'));
+        assert.equal(members[0]?.isUp(stage.loop.now), true);
+        caller.opened?.endpoint.close();
+        peer.close();
+      })(),
+    );
+    door.close();
+  });
+
+  test('marks an upstream that refuses, as from any other', () => {
+    const stage = new Stage({ mode: 'http' }, [[refusing()]]);
+    stage.play(
+      (function* () {
+        const caller = new Caller();
+        const { members } = stage.site.pool;
+        const way: Way = { members, addresses: [], tunnel: null, preface: null, spare: false };
+        new Opening(stage.site, way, caller, { ip: '127.0.0.5', foreign: false, unlisted: false });
+        yield* caller.called();
+        assert.match(caller.closed?.message ?? '', / from 127\.0\.0\.5: ECONNREFUSED$/);
+        assert.equal(members[0]?.isUp(stage.loop.now), false);
+      })(),
+    );
+  });
+
+  test('that is a client’s own tries the members of its family, and says nothing of the others', () => {
+    const v6 = { ip: '2001:db8::1', port: 1 };
+    const nowhere = refusing();
+    const stage = new Stage({ mode: 'http', upstreams: TWO }, [[v6], [nowhere]]);
+    stage.play(
+      (function* () {
+        const caller = new Caller();
+        const way: Way = { members: stage.site.pool.members, addresses: [], tunnel: null, preface: null, spare: false };
+        new Opening(stage.site, way, caller, { ip: '127.0.0.5', foreign: true, unlisted: true });
+        yield* caller.called();
+        assert.match(caller.closed?.message ?? '', /127\.0\.0\.[15]/);
+        assert.doesNotMatch(caller.closed?.message ?? '', /2001:db8/);
+        assert.deepEqual(stage.logs, []);
+      })(),
+    );
+  });
+});
+
 describe('an opening', () => {
   test('to an upstream that is talked to itself is open when it is connected', () => {
     opening({}, undefined, {}, function* (caller, stage) {
@@ -123,17 +183,73 @@ describe('an opening', () => {
     door.close();
   });
 
-  test('is closed as unreachable when no upstream can be connected to, one without an address among them', () => {
-    opening({ upstreams: TWO }, [[refusing()], []], {}, function* (caller, stage) {
+  test('is closed as unreachable when no upstream can be connected to, or none has an address', () => {
+    for (const [addresses, message] of [
+      [[[refusing()], [refusing(), refusing()]], /^(connect 127\.0\.0\.1:\d+: ECONNREFUSED(; |$)){3}$/],
+      [[[], []], /^lookup: ENOENT$/],
+    ] as const) {
+      opening({ upstreams: TWO }, addresses, {}, function* (caller, stage) {
+        yield* caller.called();
+        assert.equal(caller.closed?.unreachable, true);
+        assert.equal(caller.closed?.status, 502);
+        assert.match(caller.closed?.message ?? '', message);
+        assert.ok(stage.site.pool.members.every((member) => !member.isUp(stage.loop.now)));
+        assert.equal(stage.unreachable, Math.max(1, addresses.flat().length));
+      });
+    }
+  });
+
+  test('says once that a member can’t be connected to, and once that it can be again', () => {
+    const door = new Door();
+    const nowhere = refusing();
+    const targets = ['one', 'two'].map((host) => targetTo({ host, port: 1 }));
+    const stage = new Stage({ targets, health: { threshold: 1, recovery: 0 } }, [[nowhere], [door.address]]);
+    const { members } = stage.site.targets ?? assert.fail();
+    const failure = `connect 127.0.0.1:${nowhere.port}: ECONNREFUSED; trying the next target`;
+    function* open(): Script {
+      const caller = new Caller();
+      new Opening(stage.site, { members, addresses: [], tunnel: null, preface: null, spare: false }, caller);
+      const peer = yield* accepted(door);
       yield* caller.called();
-      assert.equal(caller.closed?.unreachable, true);
-      assert.equal(caller.closed?.status, 502);
-      assert.equal(caller.closed?.message, 'lookup: ENOENT');
-      assert.deepEqual(
-        stage.site.pool.members.map((member) => member.isUp(stage.loop.now)),
-        [false, false],
-      );
+      caller.opened?.endpoint.close();
+      peer.close();
+    }
+    stage.play(
+      (function* () {
+        for (let i = 0; i < 3; i++) yield* open();
+        members[1]?.failed(stage.loop.now);
+        yield* open();
+      })(),
+    );
+    door.close();
+    assert.deepEqual(stage.logs, [
+      ['warn', `test: ${failure}`],
+      ['debug', `test: ${failure}`],
+      ['debug', `test: ${failure}`],
+      ['debug', `test: ${failure}`],
+      ['info', `test: 127.0.0.1:${door.address.port} can be connected to again`],
+    ]);
+  });
+
+  test('gives each host the time of one connect over all of its addresses, and what one leaves to the next', (t) => {
+    const clock = withClock(t);
+    const silent = [new Silent(), new Silent(), new Silent()] as const;
+    const [a, b, c] = silent.map(({ address }) => address);
+    assert.ok(a && b && c);
+    const addresses = [[refusing(), a, b], [c]];
+    opening({ upstreams: TWO, limits: { connect: 3000 } }, addresses, {}, function* (caller) {
+      // Two hosts have 6 s; the first address takes none of it, so that each of the others has 2 s.
+      for (let i = 0; i < 3; i++) {
+        yield* turns();
+        clock.now += 1900;
+        yield* turns();
+        assert.equal(caller.calls, 0, `${i}`);
+        clock.now += 100;
+      }
+      yield* caller.called();
+      assert.equal(caller.closed?.status, 504);
     });
+    for (const each of silent) each.close();
   });
 
   test('of a tunnel is open when the upstream has connected, with what its far end said already', () => {
@@ -168,7 +284,7 @@ describe('an opening', () => {
     const doors = [new Door(), new Door()];
     for (const [answer, status, message] of [
       ['HTTP/1.1 403 Forbidden\r\n\r\n', 403, / for origin\.test:443: .* 403\.$/],
-      ['HTTP/1.1 407 No\r\n\r\n', 502, / 407\.$/],
+      ['HTTP/1.1 407 No\r\n\r\n', 502, / 407: it wants a user and a password\.$/],
       ['SSH-2.0-x\r\n', 502, /status line/],
       [null, 502, /it ended the connection$/],
     ] as const) {

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { Endpoint } from '../../src/data/endpoint.js';
 import type { Loop } from '../../src/data/loop.js';
 import { ENDED, FAILED, type Filter, MORE, type Progress, Pump } from '../../src/data/pump.js';
+import { Shaper } from '../../src/data/shaper.js';
+import type { Shaping } from '../../src/plan.js';
 import * as libc from '../../src/sys/libc.js';
 import { CountingLoop, type Peer, pair, pattern, play, type Script, turns, until } from './rig.js';
 
@@ -421,6 +423,195 @@ describe('Pump', () => {
       });
       assert.ok(line.receiver.got.equals(bytes));
     });
+  });
+});
+
+/** Lets `ms` pass, one by one, with a turn of the loop or two for each. */
+function* pass(clock: { now: number }, ms: number): Script {
+  for (let i = 0; i < ms; i++) {
+    clock.now++;
+    yield* turns(2);
+  }
+}
+
+/** A byte less than computed may have passed, as times are binary fractions. */
+const assertNearly = (actual: number, expected: number): void => {
+  assert.ok(Math.abs(actual - expected) <= 1, `${actual} is not ${expected}`);
+};
+
+describe('a shaped pump', () => {
+  /** A line with a clock of its own, at which nothing passes by itself. */
+  const shaped = (t: TestContext, shaping: Partial<Shaping>, random?: () => number): [Line, { now: number }] => {
+    const clock = { now: 1000 };
+    t.mock.method(performance, 'now', () => clock.now);
+    const line = new Line();
+    line.pump.shaper = new Shaper(
+      { toClient: true, toUpstream: true, maxBandwidth: null, randomWait: 0, bufferSize: null, ...shaping },
+      clock.now,
+      line,
+      random,
+    );
+    return [line, clock];
+  };
+
+  test('passes all bytes and the end behind them, in order and once, at any rate and size of pieces', (t) => {
+    for (const [shaping, size] of [
+      [{ maxBandwidth: 80_000 }, 5000],
+      [{ maxBandwidth: 8_000_000, bufferSize: 700 }, 300_000],
+      [{ maxBandwidth: 800_000_000 }, 20_000_000],
+      [{ bufferSize: 100_000 }, 3_000_000],
+      [{ randomWait: 3 }, 2_000_000],
+      [{ randomWait: 3, maxBandwidth: 80_000_000, bufferSize: 3000 }, 200_000],
+    ] as const) {
+      const [line, clock] = shaped(t, shaping);
+      const bytes = pattern(size);
+      line.play(function* () {
+        line.sender.send(bytes);
+        let ended = false;
+        yield* until('the end', () => {
+          clock.now += 0.5;
+          if (!ended && line.sender.flush()) {
+            line.sender.shutdown();
+            ended = true;
+          }
+          line.receiver.read();
+          return line.last === ENDED && line.receiver.bytes === size;
+        });
+      });
+      assert.ok(line.receiver.got.equals(bytes));
+      assert.equal(line.pump.moved, size);
+      assert.equal(line.loop.pipesGiven, line.loop.pipesTaken);
+      t.mock.restoreAll();
+    }
+  });
+
+  test('reads what it may and waits for a timer, without a turn of the loop meanwhile', (t) => {
+    const [line, clock] = shaped(t, { maxBandwidth: 8_000_000 });
+    line.play(function* () {
+      line.sender.send(pattern(100_000));
+      yield* turns(20);
+      assertNearly(line.pump.moved, 40_000);
+      assert.ok(line.from.readable);
+      assert.ok(line.pump.drained);
+      assert.equal(line.pump.ready, false, 'it would not read');
+      assertNearly(line.pump.heldUntil, 1020);
+      const runs = line.runs.length;
+      yield* pass(clock, 18);
+      assert.equal(line.runs.length, runs);
+      yield* pass(clock, 3);
+      assertNearly(line.pump.moved, 60_000);
+      yield* pass(clock, 60);
+      assert.equal(line.pump.moved, 100_000);
+      assert.ok(line.pump.heldUntil <= clock.now);
+      line.receiver.read();
+      assert.ok(line.receiver.got.equals(pattern(100_000)));
+    });
+  });
+
+  test('keeps the sender waiting: what may not pass yet is not read', (t) => {
+    const [line] = shaped(t, { maxBandwidth: 8000 });
+    line.play(function* () {
+      line.sender.send(pattern(64_000_000));
+      for (let i = 0; i < 200; i++) {
+        line.sender.flush();
+        yield;
+      }
+      assert.equal(line.sender.flush(), false);
+      assert.equal(line.pump.moved, 40);
+    });
+  });
+
+  test('sends what is put at once, also while bytes that came later are held', (t) => {
+    const [line] = shaped(t, { maxBandwidth: 80_000 });
+    line.play(function* () {
+      line.sender.send(pattern(1000));
+      yield* turns(20);
+      assert.equal(line.pump.moved, 400);
+      line.pump.put(pattern(200), 0, 200);
+      assert.equal(line.pump.moved, 600);
+    });
+  });
+
+  test('reads no faster for a filter that keeps what it gets', (t) => {
+    const [line, clock] = shaped(t, { maxBandwidth: 80_000 });
+    let kept = 0;
+    line.pump.unseen = 0;
+    line.pump.filter = {
+      onBytes: (_, count) => {
+        kept += count;
+      },
+      onPassed: () => {},
+      onEnd: () => {},
+    };
+    line.play(function* () {
+      line.sender.send(pattern(10_000));
+      yield* turns(20);
+      assert.equal(kept, 400);
+      yield* pass(clock, 200);
+      assertNearly(kept, 2400);
+    });
+  });
+
+  test('lets a piece wait at random, and then writes it in one', (t) => {
+    const [line, clock] = shaped(t, { randomWait: 10, bufferSize: 100 }, () => 0.5);
+    line.play(function* () {
+      line.sender.send(pattern(250));
+      yield* turns(20);
+      assert.equal(line.pump.moved, 0);
+      yield* pass(clock, 9);
+      assert.equal(line.pump.moved, 0);
+      for (const moved of [100, 200, 250]) {
+        yield* pass(clock, 10);
+        assert.equal(line.pump.moved, moved);
+      }
+    });
+  });
+
+  test('splices no more than a piece either', (t) => {
+    const [line, clock] = shaped(t, { randomWait: 10, bufferSize: 100_000 }, () => 0.5);
+    line.play(function* () {
+      const bytes = pattern(1_000_000);
+      line.sender.send(bytes);
+      yield* turns(20);
+      for (let piece = 1; piece <= 5; piece++) {
+        yield* pass(clock, 10);
+        line.sender.flush();
+        line.receiver.read();
+        assert.equal(line.pump.moved, piece * 100_000);
+      }
+      assert.ok(line.loop.pipesTaken > 0);
+      assert.ok(line.receiver.got.equals(bytes.subarray(0, line.receiver.bytes)));
+    });
+  });
+
+  test('that is not to shape any more reads all there is, and one that ends leaves no timer behind', (t) => {
+    for (const end of ['unshape', 'close'] as const) {
+      const [line, clock] = shaped(t, { maxBandwidth: 8000 });
+      const shaper = line.pump.shaper as Shaper;
+      line.play(function* () {
+        line.sender.send(pattern(10_000));
+        yield* turns(20);
+        assert.equal(line.pump.moved, 40);
+        assert.ok(shaper.tick < Number.POSITIVE_INFINITY);
+        line.pump[end]();
+        assert.equal(shaper.tick, Number.POSITIVE_INFINITY);
+        const runs = line.runs.length;
+        yield* pass(clock, 30);
+        assert.equal(line.runs.length, runs);
+        if (end === 'close') return;
+        line.run();
+        assert.equal(line.pump.moved, 10_000);
+      });
+      t.mock.restoreAll();
+    }
+  });
+
+  test('has the loop make fine timers, and one that is not shaped never does', () => {
+    const line = new Line();
+    Object.defineProperty(line.loop, 'fine', { get: () => assert.fail('nothing is shaped here') });
+    const bytes = pattern(3_000_000);
+    line.play(() => line.carry(bytes));
+    assert.ok(line.receiver.got.equals(bytes));
   });
 });
 

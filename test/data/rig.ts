@@ -5,12 +5,15 @@
 import { readdirSync } from 'node:fs';
 import type { SocketAddress } from '../../src/address.js';
 import { allocateCounters, CounterRow } from '../../src/counters.js';
+import { AccessEntries } from '../../src/data/access-entries.js';
+import { Admissions } from '../../src/data/admissions.js';
 import { admit, Connection } from '../../src/data/connection.js';
 import { Loop } from '../../src/data/loop.js';
 import { Names } from '../../src/data/names.js';
 import { parts } from '../../src/data/parts.js';
 import { Site, type Thread } from '../../src/data/site.js';
 import {
+  type AccessLogSettings,
   DEFAULT_LIMITS,
   DEFAULT_SERVICE,
   type HttpSettings,
@@ -23,6 +26,7 @@ import {
   type Upstream,
 } from '../../src/plan.js';
 import { E, errnoName } from '../../src/sys/errno.js';
+import { listen } from '../../src/sys/libc.js';
 import { closeFd } from '../../src/sys/process.js';
 import {
   accept,
@@ -223,6 +227,25 @@ export const refusing = (): SocketAddress => {
   return door.address;
 };
 
+/** A listening socket whose queue is full: a connect to it is never answered. */
+export class Silent {
+  readonly #door = new Door();
+  readonly #callers: Peer[];
+  readonly address = this.#door.address;
+
+  constructor() {
+    // A backlog of 0 lets one connection wait.
+    const outcome = listen(this.#door.fd, 0);
+    if (outcome !== 0) throw new Error(`listen: ${outcome}`);
+    this.#callers = Array.from({ length: 4 }, () => this.#door.connect());
+  }
+
+  close(): void {
+    for (const caller of this.#callers) caller.close();
+    this.#door.close();
+  }
+}
+
 /** How many descriptors this process has open. */
 export const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
@@ -286,30 +309,44 @@ export class Stage {
   readonly loop = new CountingLoop(64);
   readonly connections = new Set<Connection>();
   readonly logs: [LogLevel, string][] = [];
-  readonly entries: string[] = [];
+  readonly #entries: string[] = [];
+  readonly #access: AccessEntries;
   /** Names whose addresses were asked for. */
   readonly asked: string[] = [];
+  /** What TCP wrappers were asked. */
+  readonly questions: Parameters<ConstructorParameters<typeof Admissions>[1]>[] = [];
   unreachable = 0;
   readonly counters = new CounterRow(allocateCounters(1), 0);
   readonly upstream = new Door();
   readonly front = new Door();
-  readonly thread: Thread;
+  readonly thread: Thread & { mostConnections: number };
   readonly site: Site;
 
   /** `addresses` by host of the service; `upstream` is the address of the first, and of every other host, by default. */
-  constructor(settings: Settings = {}, addresses?: readonly (readonly SocketAddress[])[]) {
+  constructor(
+    settings: Settings = {},
+    addresses?: readonly (readonly SocketAddress[])[],
+    verbose = true,
+    format: AccessLogSettings['format'] = 'transproxy',
+  ) {
     const service = serviceOf(settings);
+    this.#access = new AccessEntries(format, (lines) => this.#entries.push(...lines.split('\n').slice(0, -1)));
     this.thread = {
       loop: this.loop,
       reporter: {
-        verbose: true,
+        verbose,
         log: (level, message) => this.logs.push([level, message]),
-        access: (entry) => this.entries.push(entry),
+        access: this.#access,
         unreachable: () => this.unreachable++,
       },
-      counters: this.counters,
+      countersOf: () => this.counters,
+      several: false,
       connections: this.connections,
+      flowSockets: 0,
+      mostConnections: 1000,
+      waiting: new Set(),
       names: new Names((name) => this.asked.push(name)),
+      admissions: new Admissions(this.loop, (...question) => this.questions.push(question)),
       onClosed: () => {},
     };
     const all = addresses ?? hostsOf(service).map(() => [this.upstream.address]);
@@ -332,6 +369,12 @@ export class Stage {
     Object.defineProperty(connection, 'original', { value: original });
     connection.start();
     return client;
+  }
+
+  /** The access log's lines in transproxy's or the tab format, without their time. */
+  get entries(): string[] {
+    this.#access.flush();
+    return this.#entries.map((line) => line.replace(/^[\d/]{10} [\d:]{8} {2}|^\d\d\/\w{3}\/\d{4}:[\d:]{8} \t/, ''));
   }
 
   /** The one connection that is open. */

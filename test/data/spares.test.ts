@@ -230,6 +230,13 @@ describe('a connection to an upstream that its client is done with', () => {
     });
   });
 
+  test("is not for others where it comes from the client's address", () => {
+    new Row({ spoof: true }).play(function* (row) {
+      const upstream = yield* row.first();
+      yield* row.noneWaits(upstream);
+    });
+  });
+
   test('is not for others in the middle of an answer, or with one outstanding', () => {
     for (const part of ['', 'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf']) {
       new Row().play(function* (row) {

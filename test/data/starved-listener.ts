@@ -4,15 +4,15 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import posix from 'posix';
-import { Listener, Room } from '../../src/data/listener.js';
+import { Listener } from '../../src/data/listener.js';
 import { Door, Stage, turns, until } from './rig.js';
 
 const clock = { now: 1000 };
 performance.now = () => clock.now;
 
-const stage = new Stage();
+const stage = new Stage({}, undefined, true, 'tab');
 const door = new Door();
-new Listener(stage.site, door.fd, new Room(100));
+new Listener(stage.site, door.fd, 'gate.test');
 const clients = [door.connect(), door.connect()];
 
 const errors = (): [string, string][] => stage.logs.filter(([level]) => level === 'error');
@@ -52,6 +52,15 @@ stage.play(
   })(),
 );
 process.stdout.write(
-  JSON.stringify({ attempts, acceptedStarved, acceptedAfter: stage.counters.get('accepted'), logs }),
+  JSON.stringify({
+    attempts,
+    acceptedStarved,
+    acceptedAfter: stage.counters.get('accepted'),
+    errors: stage.counters.get('acceptErrors'),
+    logs,
+    entries: stage.entries
+      .filter((line) => line.includes('failed'))
+      .map((line) => line.replace(/\t\d{4,5}\t/, '\tPORT\t')),
+  }),
 );
 for (const client of clients) client.close();

@@ -28,7 +28,7 @@ describe('Timers', () => {
   test('a deadline is never early and at most a tick late', () => {
     fc.assert(
       fc.property(fc.double({ min: 0, max: 10_000, noNaN: true }), (deadline) => {
-        const timers = new Timers();
+        const timers = new Timers(100);
         const alarm = watched(timers, deadline);
         timers.expire(deadline - 0.01);
         assert.equal(alarm.rings, 0);
@@ -41,8 +41,18 @@ describe('Timers', () => {
     );
   });
 
+  test('a tick may be as short as a millisecond', () => {
+    const timers = new Timers(1);
+    const alarm = watched(timers, 1000.2);
+    assert.equal(timers.wait(990.5), 11);
+    timers.expire(1000.9);
+    assert.equal(alarm.rings, 0);
+    timers.expire(1001);
+    assert.equal(alarm.rings, 1);
+  });
+
   test('a wait for what it says is long enough for the earliest deadline', () => {
-    const timers = new Timers();
+    const timers = new Timers(100);
     assert.equal(timers.wait(5), Number.POSITIVE_INFINITY);
     const late = watched(timers, 5000);
     const early = watched(timers, 1030);
@@ -54,7 +64,7 @@ describe('Timers', () => {
   });
 
   test('a deadline that was moved later by writing it is kept at its new time', () => {
-    const timers = new Timers();
+    const timers = new Timers(100);
     const alarm = watched(timers, 200);
     alarm.deadline = 1000;
     timers.expire(300);
@@ -65,7 +75,7 @@ describe('Timers', () => {
   });
 
   test('a deadline that is brought forward and watched again is kept at its new time', () => {
-    const timers = new Timers();
+    const timers = new Timers(100);
     const alarm = watched(timers, 5000);
     alarm.deadline = 300;
     timers.watch(alarm);
@@ -76,13 +86,13 @@ describe('Timers', () => {
   });
 
   test('what has no deadline is not kept', () => {
-    const timers = new Timers();
+    const timers = new Timers(100);
     watched(timers, Number.POSITIVE_INFINITY);
     assert.equal(timers.wait(0), Number.POSITIVE_INFINITY);
   });
 
   test('what was forgotten does not ring', () => {
-    const timers = new Timers();
+    const timers = new Timers(100);
     const alarm = watched(timers, 200);
     timers.forget(alarm);
     timers.forget(alarm);
@@ -91,7 +101,7 @@ describe('Timers', () => {
   });
 
   test('what another deadline of the same tick has had forgotten does not ring either', () => {
-    const timers = new Timers();
+    const timers = new Timers(100);
     const first = watched(timers, 200, () => timers.forget(second));
     const second = watched(timers, 200);
     timers.expire(200);
@@ -99,7 +109,7 @@ describe('Timers', () => {
   });
 
   test('a deadline that is set anew when it passes rings again', () => {
-    const timers = new Timers();
+    const timers = new Timers(100);
     const alarm = watched(timers, 100, () => {
       alarm.deadline += 100;
       timers.watch(alarm);
@@ -113,7 +123,7 @@ describe('Timers', () => {
       fc.property(
         fc.array(fc.tuple(fc.integer({ min: 0, max: 3000 }), fc.integer({ min: -2000, max: 2000 })), { maxLength: 40 }),
         (moves) => {
-          const timers = new Timers();
+          const timers = new Timers(100);
           const alarms = moves.map(([deadline, move]) => {
             const alarm = watched(timers, deadline);
             alarm.deadline = Math.max(0, deadline + move);

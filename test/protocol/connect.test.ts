@@ -142,7 +142,6 @@ describe('a handshake by CONNECT', () => {
     [401, 502],
     [403, 403],
     [404, 502],
-    [407, 502],
     [500, 502],
     [503, 503],
     [504, 504],
@@ -153,6 +152,19 @@ describe('a handshake by CONNECT', () => {
       assert.equal(reason, `The upstream proxy answered CONNECT with status ${answered}.`);
     });
   }
+
+  test('that is answered with 407 is refused with 502, and the reason says what is wanted', () => {
+    for (const [authorization, wanted] of [
+      [null, 'a user and a password'],
+      ['Basic YTpi', 'another user or password'],
+    ] as const) {
+      const { outcome, status, reason } = talk(new ConnectHandshake('a.example:443', authorization, MAX_HEAD), [
+        latin1('HTTP/1.1 407 x\r\nProxy-Authenticate: Basic realm="x"\r\n\r\n'),
+      ]);
+      assert.deepEqual([outcome, status], ['refused', 502]);
+      assert.equal(reason, `The upstream proxy answered CONNECT with status 407: it wants ${wanted}.`);
+    }
+  });
 
   test('ends the same however the answer is cut', () => {
     const answer = fc

@@ -121,9 +121,28 @@ describe('the PROXY header', () => {
     });
   }
 
+  test('of version 2 says that it is for datagrams', () => {
+    const stream = (source: typeof V4, destination: typeof V4): string =>
+      writeProxyV2(source, destination).toString('hex');
+    const kinds = [
+      [V4, OTHER_V4, '21110', '21120'],
+      [V6, OTHER_V6, '21210', '21220'],
+    ] as const;
+    for (const [source, destination, ofStream, ofDatagrams] of kinds) {
+      const datagram = writeProxyV2(source, destination, true).toString('hex');
+      assert.equal(datagram, stream(source, destination).replace(SIGNATURE + ofStream, SIGNATURE + ofDatagrams));
+      assert.notEqual(datagram, stream(source, destination));
+    }
+  });
+
   test('without a client says so: UNKNOWN in version 1, LOCAL in version 2', () => {
     assert.equal(writeProxyV1(null, OTHER_V4).toString('latin1'), 'PROXY UNKNOWN\r\n');
     assert.equal(writeProxyV2(null, OTHER_V4).toString('hex'), `${SIGNATURE}20000000`);
+  });
+
+  test('without a destination tells no client either: there is no header for half of it', () => {
+    assert.equal(writeProxyV1(V4, null).toString('latin1'), 'PROXY UNKNOWN\r\n');
+    assert.equal(writeProxyV2(V4, null).toString('hex'), `${SIGNATURE}20000000`);
   });
 
   for (const { version, write, read } of READERS) {

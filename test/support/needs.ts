@@ -24,12 +24,19 @@ const canMakeNamespaces = (): boolean => {
   return namespaces;
 };
 
-/** `root`: users other than our own are needed; anything else is a program. */
-type Need = 'root' | 'ipv6' | `program ${string}`;
+const hasLibwrap = (): boolean =>
+  (spawnSync('/sbin/ldconfig', ['-p'], { encoding: 'latin1' }).stdout ?? '').includes('libwrap.so.0 ');
+
+/** `root`: users other than our own are needed; `libwrap`: the library and its tables; anything else is a program. */
+type Need = 'root' | 'ipv6' | 'libwrap' | `program ${string}`;
 
 const missing = (need: Need): string | null => {
   if (need === 'root') return process.getuid?.() === 0 ? null : 'it changes users, which needs root';
   if (need === 'ipv6') return existsSync('/proc/net/if_inet6') ? null : 'this kernel has no IPv6';
+  if (need === 'libwrap') {
+    const there = hasLibwrap() && existsSync('/etc/hosts.allow') && existsSync('/etc/hosts.deny');
+    return there ? null : 'libwrap is not installed (scripts/install-lab.sh does that)';
+  }
   const program = need.slice('program '.length);
   return installed(program) ? null : `${program} is not installed (scripts/install-lab.sh does that)`;
 };

@@ -7,8 +7,8 @@ import { supervise } from '../../src/control/supervisor.js';
 import { EX, Failure } from '../../src/failure.js';
 import { DEFAULT_LIMITS, DEFAULT_PLAN, DEFAULT_SERVICE, type Limits, type Plan, type Service } from '../../src/plan.js';
 
-export type GivenService = Partial<Omit<Service, 'limits' | 'name' | 'listen'>> &
-  Pick<Service, 'name' | 'listen'> & { readonly limits?: Partial<Limits> };
+export type GivenService = Partial<Omit<Service, 'limits' | 'http'>> &
+  Pick<Service, 'name'> & { readonly limits?: Partial<Limits>; readonly http?: Partial<Service['http']> };
 
 export type GivenPlan = Partial<Omit<Plan, 'services'>> & { readonly services: readonly GivenService[] };
 
@@ -27,7 +27,9 @@ const read = (): Plan => {
     ...given,
     services: given.services.map((service) => ({
       ...DEFAULT_SERVICE,
+      listen: [],
       ...service,
+      http: { ...DEFAULT_SERVICE.http, ...service.http },
       limits: { ...DEFAULT_LIMITS, ...service.limits },
     })),
   };
@@ -35,7 +37,7 @@ const read = (): Plan => {
 
 const run = async (): Promise<number> => {
   try {
-    return await supervise(read(), [], { reread: read, takeover });
+    return await supervise(read(), [], { reread: () => ({ plan: read(), warnings: [] }), takeover });
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     console.error(error.message);

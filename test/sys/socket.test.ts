@@ -5,12 +5,15 @@ import { EPOLLOUT, Epoll } from '../../src/sys/epoll.js';
 import { E } from '../../src/sys/errno.js';
 import * as libc from '../../src/sys/libc.js';
 import { closePipe, createPipe } from '../../src/sys/pipe.js';
-import { adoptFd, closeFd, replaceFd } from '../../src/sys/process.js';
+import { adoptFd, closeFd, duplicateFd, readFrom, replaceFd, writeTo } from '../../src/sys/process.js';
 import {
   accept,
+  bindSource,
   boundSocket,
   connectTo,
   inheritedKind,
+  isLocal,
+  isTransparent,
   localAddress,
   originalDestination,
   peerAddress,
@@ -19,9 +22,12 @@ import {
   prepareListener,
   receive,
   resetOnClose,
+  setTransparent,
   shutdownSend,
+  socketPair,
   startListening,
   tcpSocket,
+  tproxyDestination,
   transmit,
 } from '../../src/sys/socket.js';
 import { Door, openDescriptors, pair, refusing } from '../data/rig.js';
@@ -40,6 +46,8 @@ const option = (fd: number, level: number, name: number): number => {
   return value[0] as number;
 };
 
+const notRoot = process.getuid?.() === 0 ? false : 'IP_TRANSPARENT needs CAP_NET_ADMIN';
+
 const scratch = Buffer.alloc(100);
 
 /** Reads when there is something. */
@@ -52,6 +60,15 @@ const read = (fd: number): number | string => {
 };
 
 describe('sockets', () => {
+  test('are bound to the address of another host when they are transparent', { skip: notRoot }, () => {
+    for (const ip of ['192.0.2.9', '2001:db8::9']) {
+      assert.throws(() => boundSocket({ ip, port: 0 }, false), /^SystemError: bind .*: EADDRNOTAVAIL$/);
+      const fd = boundSocket({ ip, port: 0 }, false, true);
+      assert.equal(localAddress(fd)?.ip, ip);
+      closeFd(fd);
+    }
+  });
+
   test('bind, listen, connect, accept: both ends know each other, over IPv4 and IPv6', () => {
     for (const ip of ['127.0.0.1', '::1']) {
       const door = new Door(ip);
@@ -195,8 +212,83 @@ describe('sockets', () => {
   });
 });
 
+describe('a local address before a connect', () => {
+  test('is what the other end sees, and its port is left to the connect', () => {
+    for (const [ip, to] of [
+      ['127.0.0.5', '127.0.0.1'],
+      ['::1', '::1'],
+    ] as const) {
+      const door = new Door(to);
+      const fd = tcpSocket(to.includes(':'));
+      assert.equal(bindSource(fd, ip), 0);
+      assert.deepEqual(localAddress(fd), { ip, port: 0 });
+      assert.equal(connectTo(fd, door.address), -E.INPROGRESS);
+      const served = door.acceptNow();
+      assert.equal(peerAddress(served.fd)?.ip, ip);
+      served.close();
+      closeFd(fd);
+      door.close();
+    }
+  });
+
+  test('that is not of this host is EADDRNOTAVAIL', () => {
+    const fd = tcpSocket(false);
+    assert.equal(bindSource(fd, '192.0.2.1'), -E.ADDRNOTAVAIL);
+    closeFd(fd);
+  });
+
+  test('isLocal tells addresses of this host from all others, and leaks nothing', () => {
+    const before = openDescriptors();
+    for (const ip of ['127.0.0.1', '127.9.9.9', '::1']) assert.equal(isLocal(ip), true, ip);
+    for (const ip of ['192.0.2.1', '2001:db8::1']) assert.equal(isLocal(ip), false, ip);
+    assert.equal(openDescriptors(), before);
+  });
+});
+
+describe('transparent sockets', () => {
+  const asRoot = { skip: process.getuid?.() !== 0 && 'needs root' };
+
+  test('may be bound to addresses that are not of this host, over IPv4 and IPv6', asRoot, () => {
+    for (const ip of ['192.0.2.1', '2001:db8::1']) {
+      const fd = boundSocket({ ip, port: 0 }, false, true);
+      assert.equal(isTransparent(fd), true);
+      assert.equal(localAddress(fd)?.ip, ip);
+      closeFd(fd);
+      const source = tcpSocket(ip.includes(':'));
+      assert.equal(isTransparent(source), false);
+      assert.equal(setTransparent(source), 0);
+      assert.equal(bindSource(source, ip), 0);
+      assert.deepEqual(localAddress(source), { ip, port: 0 });
+      closeFd(source);
+    }
+  });
+
+  test('hand it on to what they accept', asRoot, () => {
+    const fd = boundSocket({ ip: '127.0.0.1', port: 0 }, false, true);
+    const address = localAddress(fd) ?? assert.fail();
+    startListening(fd, address);
+    const client = tcpSocket(false);
+    connectTo(client, address);
+    const served = accept(fd);
+    assert.ok(served >= 0);
+    assert.equal(isTransparent(served), true);
+    for (const each of [fd, client, served]) closeFd(each);
+  });
+
+  test("a connection's own address is its original destination, unless it is the listening socket's", () => {
+    const door = new Door();
+    const client = door.connect();
+    const server = door.acceptNow();
+    const { port } = door.address;
+    assert.equal(tproxyDestination(server.fd, port), null);
+    assert.equal(tproxyDestination(server.fd, null), null);
+    assert.deepEqual(tproxyDestination(server.fd, port + 1), door.address);
+    for (const each of [door, client, server]) each.close();
+  });
+});
+
 describe('inheritedKind', () => {
-  test('tells listening and connected sockets, TCP and unix, from everything else', () => {
+  test('tells listening and connected sockets and those of UDP from everything else', () => {
     const door = new Door();
     assert.equal(inheritedKind(door.fd), 'listening');
     const v6 = new Door('::1');
@@ -212,7 +304,7 @@ describe('inheritedKind', () => {
     assert.equal(inheritedKind(unconnected), 'other');
     closeFd(unconnected);
     const datagrams = libc.socket(AF_INET, SOCK_DGRAM, 0);
-    assert.equal(inheritedKind(datagrams), 'other');
+    assert.equal(inheritedKind(datagrams), 'datagram');
     closeFd(datagrams);
 
     const pipe = createPipe(4096);
@@ -266,5 +358,42 @@ describe('descriptors of other programs', () => {
     a.close();
     b.close();
     assert.throws(() => replaceFd(987_654, 3), { message: 'dup2 fd 987654: EBADF' });
+  });
+});
+
+describe('a socket pair', () => {
+  test('is a connection with both ends here, which does not block and is not handed on', () => {
+    const ends = socketPair();
+    for (const end of ends) {
+      assert.equal(libc.fcntl(end, F_GETFD, 0), 1);
+      assert.equal(libc.fcntl(end, F_GETFL, 0) & O_NONBLOCK, O_NONBLOCK);
+      assert.equal(inheritedKind(end), 'connected');
+      assert.equal(peerAddress(end), null);
+    }
+    const [near, far] = ends;
+    const bytes = Buffer.from('-hello-');
+    assert.equal(writeTo(near, bytes, 1, 6), 5);
+    assert.equal(readFrom(far, scratch), 5);
+    assert.equal(scratch.toString('latin1', 0, 5), 'hello');
+    assert.equal(readFrom(far, scratch), -E.AGAIN);
+    closeFd(near);
+    assert.equal(readFrom(far, scratch), 0);
+    assert.equal(writeTo(far, bytes, 0, 1), -E.PIPE);
+    closeFd(far);
+  });
+});
+
+describe('a copy of a descriptor', () => {
+  test('is above the standard streams, not handed on, and outlives the one that it was made of', () => {
+    const [near, far] = socketPair();
+    const copy = duplicateFd(near);
+    assert.ok(copy > 2);
+    assert.equal(libc.fcntl(copy, F_GETFD, 0), 1);
+    closeFd(near);
+    assert.equal(readFrom(far, scratch), -E.AGAIN);
+    closeFd(copy);
+    assert.equal(readFrom(far, scratch), 0);
+    closeFd(far);
+    assert.throws(() => duplicateFd(copy), { code: 'EBADF', message: `fcntl fd ${copy}: EBADF` });
   });
 });
