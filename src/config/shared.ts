@@ -178,4 +178,4 @@ const integerFrom =
   (what, text) =>
     parseInteger(what, text, least, most);
 
-const absolutePath: Parse<string> = (_, text) => resolve(text);
+export const absolutePath: Parse<string> = (_, text) => resolve(text);

@@ -19,10 +19,11 @@ test('signals that come before the server serves are obeyed when it does, in the
   assert.equal(done.length, 0);
   obey({
     stop: (signal) => done.push(`stop ${signal}`),
+    reload: () => done.push('reload'),
     reopen: () => done.push('reopen'),
     dump: () => done.push('dump'),
   });
-  assert.deepEqual(done, ['dump', 'reopen']);
+  assert.deepEqual(done, ['dump', 'reload']);
   for (const name of ['SIGUSR1', 'SIGUSR2', 'SIGTERM', 'SIGINT'] as const) process.emit(name);
-  assert.deepEqual(done, ['dump', 'reopen', 'reopen', 'dump', 'stop SIGTERM', 'stop SIGINT']);
+  assert.deepEqual(done, ['dump', 'reload', 'reopen', 'dump', 'stop SIGTERM', 'stop SIGINT']);
 });
