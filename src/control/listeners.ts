@@ -156,9 +156,10 @@ export class Listeners {
     await this.settled();
   }
 
-  /** The program can't start: what it has made is removed, and nobody has heard of it yet. */
-  abandon(): void {
+  /** Removes the files of unix sockets: the program ends. Those that another process has taken over are its own. */
+  removeFiles(): void {
     for (const file of this.#files.values()) this.#remove(file);
+    this.#files.clear();
   }
 
   /** Settles when everything is closed that shall be. */

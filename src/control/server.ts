@@ -241,6 +241,7 @@ export class Server {
     this.#parts.offer?.close();
     this.#inForce.end();
     await this.#workers.stop();
+    this.#listeners.removeFiles();
     this.#parts.pidFile?.remove();
     this.#end(code);
   }

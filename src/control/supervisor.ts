@@ -77,7 +77,7 @@ export const supervise = async (
     checkWorkersLoadable();
   } catch (error) {
     pidFile?.remove();
-    if (takeover === null) listeners.abandon();
+    if (takeover === null) listeners.removeFiles();
     throw error;
   }
 
