@@ -1,18 +1,20 @@
 #!/usr/bin/env node
 import { writeSync } from 'node:fs';
 import { basename } from 'node:path';
+import type { Request } from './config/command-line.js';
 import { chooseDialect } from './config/dialect.js';
 import { UsageError } from './config/usage-error.js';
 import { EX, Failure } from './failure.js';
 import { DEFAULT_PLAN, type Plan, type Service } from './plan.js';
 
 /** Carries a plan out in the way that the command line and the inherited descriptors ask for: the exit code. */
-const carryOut = async (plan: Plan): Promise<number> => {
-  if (plan.services.some(({ listen }) => listen.length > 0)) {
+const carryOut = async ({ plan, file, takeover }: Extract<Request, { kind: 'plan' }>): Promise<number> => {
+  // A file without services may come to have some.
+  if (file !== undefined || plan.services.some(({ listen }) => listen.length > 0)) {
     const { isDaemon, startDaemon } = await import('./control/daemonize.js');
     if (!plan.foreground && !isDaemon()) return startDaemon();
     const { supervise } = await import('./control/supervisor.js');
-    return supervise(plan, []);
+    return supervise(plan, [], { reread: file?.reread, takeover });
   }
   const { inspectInheritance } = await import('./control/inherited.js');
   const inheritance = inspectInheritance();
@@ -60,6 +62,13 @@ const warn = async (warnings: readonly string[]): Promise<void> => {
   if (!isDaemon()) writeSync(2, warnings.map((line) => `tproxy: ${line}\n`).join(''));
 };
 
+/** On stdout, all of it: a pipe may take a part at a time. Returns the exit code. */
+const print = (text: string): number => {
+  let bytes = Buffer.from(text);
+  while (bytes.length > 0) bytes = bytes.subarray(writeSync(1, bytes));
+  return EX.OK;
+};
+
 const run = async (): Promise<number> => {
   let usage = '';
   let plan: Plan | null = null;
@@ -68,13 +77,12 @@ const run = async (): Promise<number> => {
     const commandLine = await chooseDialect(basename(process.argv[1] ?? 'tproxy'), process.argv.slice(2));
     usage = commandLine.usage;
     const request = await commandLine.parse(commandLine.argv);
-    if (request.kind === 'print') {
-      writeSync(1, request.text);
-      return EX.OK;
-    }
+    if (request.kind === 'print') return print(request.text);
     plan = request.plan;
     await warn(request.file?.warnings ?? []);
-    return await carryOut(plan);
+    if (commandLine.purpose === 'run') return await carryOut(request);
+    const { toYaml } = await import('./config/to-yaml.js');
+    return print(toYaml(plan, { whole: commandLine.purpose === 'check' }));
   } catch (error) {
     return await explain(error, usage, plan);
   }

@@ -268,11 +268,12 @@ export const unfitForUdp = (service: Service): string | null => {
 };
 
 /**
- * The service makes sockets transparent while it serves, which takes a capability then. Listening sockets are made so
- * before privileges are dropped, and what they accept is transparent by itself; datagrams are answered by others.
+ * The service makes sockets transparent while it serves, which takes a capability then: those that connect from a client's
+ * address, those that wait for FTP's data connections at the origin's, and those that answer datagrams. Its own listening
+ * sockets are made so before privileges are dropped, and what they accept is transparent by itself.
  */
 export const needsTransparency = (service: Service): boolean =>
-  service.spoof || (service.ftp !== null && service.intercept === 'tproxy') || answersForOthers(service);
+  service.spoof || (service.ftp?.passive === true && service.intercept === 'tproxy') || answersForOthers(service);
 
 /** Its answers come from addresses that are not this host's. */
 export const answersForOthers = ({ protocol, intercept }: Service): boolean =>

@@ -121,13 +121,15 @@ export const freeAddress = async (): Promise<SocketAddress> => {
  * Waits until a program accepts connections.
  * @throws Error with what the program wrote to stderr, if it ended instead or 10 s have passed
  */
-export const untilListening = async (started: Started, address: SocketAddress): Promise<void> => {
-  const { child } = started;
+export const untilListening = async (
+  { child, errors }: Pick<Started, 'child' | 'errors'>,
+  address: SocketAddress,
+): Promise<void> => {
   for (const end = Date.now() + 10_000; Date.now() < end; await sleep(20)) {
     if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) break;
     if (await accepts(address)) return;
   }
-  throw new Error(`not listening on ${formatAddress(address)}: ${started.errors()}`);
+  throw new Error(`not listening on ${formatAddress(address)}: ${errors()}`);
 };
 
 const accepts = (address: SocketAddress): Promise<boolean> =>

@@ -23,6 +23,8 @@ export type Request =
         /** Reads the file anew, from wherever the process is by then. Throws Failure. */
         readonly reread: () => Reading;
       };
+      /** The pid file of a process whose listening sockets are to be taken over. */
+      readonly takeover?: string;
     }
   | { readonly kind: 'print'; readonly text: string };
 

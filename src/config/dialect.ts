@@ -43,20 +43,42 @@ const BY_PROGRAM: ReadonlyMap<string, DialectName> = new Map([
 ]);
 
 const AS = '--as';
+const CHECK = '--check';
+const TO_YAML = '--to-yaml';
+
+/** What is done with the plan: it is carried out, or written on stdout, for reading or as a file that means the same. */
+type Purpose = 'run' | 'check' | 'to-yaml';
 
 /** The dialect of a command line, and the arguments that are in it. */
 interface CommandLine extends Dialect {
+  readonly purpose: Purpose;
   readonly argv: readonly string[];
 }
 
 /**
- * Chooses the dialect: by a first argument `--as DIALECT` or `--as=DIALECT`, or else by the program's name.
+ * Chooses the dialect: by a first argument `--as DIALECT` or `--as=DIALECT`, or else by the program's name. `--check` and
+ * `--to-yaml` belong to none, and may stand anywhere.
  *
  * @param program the last part of the path that the program was called by
  * @param argv the arguments behind it
  * @throws UsageError for an unknown dialect
  */
 export const chooseDialect = async (program: string, argv: readonly string[]): Promise<CommandLine> => {
+  const { purpose, rest } = takePurpose(argv);
+  return { ...(await dialectOf(program, rest)), purpose };
+};
+
+/** A value that begins with a hyphen is written behind a =, so these are none; with a number, `--check` is an option. */
+const takePurpose = (argv: readonly string[]): { readonly purpose: Purpose; readonly rest: readonly string[] } => {
+  const end = argv.includes('--') ? argv.indexOf('--') : argv.length;
+  const isPurpose = (arg: string, i: number): boolean =>
+    i < end && (arg === TO_YAML || (arg === CHECK && !/^[\d.]+$/.test(argv[i + 1] ?? '')));
+  const given = argv.filter(isPurpose);
+  const purpose = given.includes(TO_YAML) ? 'to-yaml' : given.length > 0 ? 'check' : 'run';
+  return { purpose, rest: argv.filter((arg, i) => !isPurpose(arg, i)) };
+};
+
+const dialectOf = async (program: string, argv: readonly string[]): Promise<Omit<CommandLine, 'purpose'>> => {
   const [first, second] = argv;
   const parseName = parseOneOf(...DIALECTS);
   if (first?.startsWith(`${AS}=`)) {

@@ -1,13 +1,22 @@
-import { DEFAULT_PLAN } from '../plan.js';
-import { type FileRequest, type Request, requestFrom } from './command-line.js';
-import { readRinetdConf } from './rinetd-conf.js';
+import { DEFAULT_PLAN, type Plan } from '../plan.js';
+import { type FileRequest, type Reading, type Request, requestFrom } from './command-line.js';
+
+type Read = (path: string, base: string, said: Partial<Plan>) => Reading;
 
 /** @throws Failure with all that is wrong in the file */
-export const readFileRequest = ({ path, said }: FileRequest): Request => {
+export const readFileRequest = async ({ path, said }: FileRequest): Promise<Request> => {
+  const read = await readerFor(path);
   // A daemon goes to / when it is up.
   const base = process.cwd();
-  return requestFrom(() => {
-    const { plan, warnings } = readRinetdConf(path, base, { ...DEFAULT_PLAN, ...said });
+  return requestFrom(() => read(path, base, said));
+};
+
+/** By the end of the file's name: YAML, of which JSON is a part, or else rinetd's. */
+const readerFor = async (path: string): Promise<Read> => {
+  if (/\.(ya?ml|json)$/i.test(path)) return (await import('./yaml.js')).readYaml;
+  const { readRinetdConf } = await import('./rinetd-conf.js');
+  return (file, base, said) => {
+    const { plan, warnings } = readRinetdConf(file, base, { ...DEFAULT_PLAN, ...said });
     return { plan: { ...plan, ...said }, warnings };
-  });
+  };
 };

@@ -70,14 +70,22 @@ HTTP
                         request is refused (strict)
 
 How it runs
-  -c, --conf-file FILE  all services from FILE, a rinetd.conf; beside it there
-                        may be only what stands here, but for --log
+  -c, --conf-file FILE  all services from FILE: YAML if its name ends in .yaml,
+                        .yml or .json, else a rinetd.conf; only what stands here
+                        may be beside it, but for --log, and goes before it
+  --check               start nothing: say what is wrong, or print the plan;
+                        with a number behind it, it is the option above
+  --to-yaml             start nothing: print a file for -c that means the same
   -d, --foreground      don't become a daemon; log to standard error
   --syslog              log to syslog, also in the foreground
   --ident NAME          our name there and for --tcp-wrappers (default: tproxy)
   -r, --user USER       after binding the ports, become USER (a name, or #UID)
   -l, --log FILE        access log; opened anew on SIGHUP
   -P, --pid-file FILE   write the process id to FILE
+  --drain SECONDS       let connections go on for so long after SIGTERM
+                        (default: 0; a second SIGTERM ends them)
+  --takeover PIDFILE    take the listening sockets over from the process that
+                        PIDFILE names, which drains; no connection is lost
   -w, --workers N       threads (default: one for each available core)
   --log-level LEVEL     ${LOG_LEVELS.join(', ')} (default: info)
   --log-connections     log each connection's beginning and end, as redir does

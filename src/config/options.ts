@@ -23,7 +23,8 @@ export const OPTIONS = {
   pidFile: { ...SHARED.pidFile, short: 'P' },
   workers: { ...SHARED.workers, short: 'w' },
   logLevel: { long: 'log-level', takes: 'one' },
-  logConnections: { long: 'log-connections', takes: 'switch' },
+  drain: { long: 'drain', takes: 'one' },
+  takeover: { long: 'takeover', takes: 'one' },
   version: { long: 'version', short: 'v', takes: 'switch' },
   help: { long: 'help', short: 'h', takes: 'switch' },
 } as const satisfies Record<string, Option>;
@@ -31,8 +32,9 @@ export const OPTIONS = {
 /** Throws UsageError for options that have no effect beside the others, or take back what another says. */
 export const refuseContradictions = (args: Arguments, service: Service): void => {
   const refuse = refuseIn(args);
-  if (service.listen.length === 0) refuse(OPTIONS.bind, `needs ${optionName(OPTIONS.server)}`);
-  else refuse(OPTIONS.exitIdle, `is for sockets of inetd or systemd, not for ${optionName(OPTIONS.server)}`);
+  if (service.listen.length === 0) {
+    for (const option of [OPTIONS.bind, OPTIONS.takeover]) refuse(option, `needs ${optionName(OPTIONS.server)}`);
+  } else refuse(OPTIONS.exitIdle, `is for sockets of inetd or systemd, not for ${optionName(OPTIONS.server)}`);
 
   refuseInListening(service, refuse);
   const relay = optionName(OPTIONS.transparent);

@@ -29,13 +29,13 @@ import { quoted, UsageError } from './usage-error.js';
 import { parseInteger, parseName, parseOneOf, parseSeconds, parseTimeout } from './values.js';
 
 /** rinetd's own. */
-const UDP_IDLE = 72_000;
+export const UDP_IDLE = 72_000;
 const MOST_MODE = 0o7777;
-const MOST_BACKLOG = 65_535;
-const MOST_FLOWS = 1_000_000;
-const MOST_FAILURES = 1000;
-const MOST_CLIENTS = 1_000_000;
-const CLIENTS = 10_000;
+export const MOST_BACKLOG = 65_535;
+export const MOST_FLOWS = 1_000_000;
+export const MOST_FAILURES = 1000;
+export const MOST_CLIENTS = 1_000_000;
+export const CLIENTS = 10_000;
 
 /** What the file says for all of its rules, where a rule says nothing. Times in milliseconds. */
 export interface Common {

@@ -27,8 +27,8 @@ import { UsageError } from './usage-error.js';
 import { parseForcedUrl, parseInteger, parseOneOf, parsePseudonym, parseSeconds } from './values.js';
 
 /** RFC 9112 section 3 wants room for a request line of 8000 octets. */
-const LEAST_HEAD_BYTES = 8 * 1024;
-const MOST_HEAD_BYTES = 1024 * 1024;
+export const LEAST_HEAD_BYTES = 8 * 1024;
+export const MOST_HEAD_BYTES = 1024 * 1024;
 
 /** What can be said of a service, beside where it listens and what it is a relay to. */
 export const OF_SERVICE = {
@@ -49,6 +49,7 @@ export const OF_SERVICE = {
   forwardedFor: { long: 'forwarded-for', takes: 'switch' },
   trust: { long: 'trust', takes: 'many' },
   verifyHost: { long: 'verify-host', takes: 'one' },
+  logConnections: { long: 'log-connections', takes: 'switch' },
   connectTimeout: { long: 'connect-timeout', takes: 'one' },
   firstByte: { long: 'first-byte', takes: 'one' },
   headTimeout: { long: 'head-timeout', takes: 'one' },
@@ -87,7 +88,9 @@ export const readServing = (
     proxyProtocol: only(args, options.proxyProtocol, parseOneOf('v1', 'v2')) ?? null,
     tls: only(args, options.tls, parseOneOf(...PASSAGES)) ?? 'connect',
     ech: only(args, options.ech, parseOneOf('address', 'name')) ?? 'address',
-    unknown: only(args, options.unknown, parseOneOf(...PASSAGES)) ?? (proxyOnly ? 'connect' : 'direct'),
+    unknown:
+      only(args, options.unknown, parseOneOf(...PASSAGES)) ?? (mode === 'http' && proxyOnly ? 'connect' : 'direct'),
+    logConnections: isSet(args, options.logConnections),
     http: readHttpSettings(args, options, mode === 'http' ? identity : null),
     limits: readLimits(args, options, idle),
   };

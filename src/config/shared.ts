@@ -26,13 +26,13 @@ import {
   parseUser,
 } from './values.js';
 
-const MOST_WORKERS = 1024;
+export const MOST_WORKERS = 1024;
 /** A terabit, which no network of a relay's has. */
-const MOST_BANDWIDTH = 1e12;
-const MOST_RANDOM_WAIT = 60 * 60 * 1000;
+export const MOST_BANDWIDTH = 1e12;
+export const MOST_RANDOM_WAIT = 60 * 60 * 1000;
 /** redir's own bound. */
-const LEAST_BUFFER = 256;
-const MOST_BUFFER = 1024 * 1024;
+export const LEAST_BUFFER = 256;
+export const MOST_BUFFER = 1024 * 1024;
 
 /** What every dialect has to say of the process. */
 export const OF_PROCESS = {

@@ -31,10 +31,10 @@ import { OPTIONS, refuseBesideFile, refuseContradictions } from './options.js';
 import { parsePort } from './ports.js';
 import { readServing, readUpstreams } from './service.js';
 import { labels, relayName } from './service-name.js';
-import { readGivenProcess, readProcess } from './shared.js';
+import { absolutePath, readGivenProcess, readProcess } from './shared.js';
 import { parseMode, readUnix } from './unix.js';
 import { quoted, UsageError } from './usage-error.js';
-import { parseOneOf, parseSeconds } from './values.js';
+import { parseDrain, parseOneOf, parseSeconds } from './values.js';
 import { version } from './version.js';
 
 /**
@@ -55,16 +55,20 @@ export const parseTransproxy = (argv: readonly string[]): Request | FileRequest 
   const ofProcess = readProcess(args, OPTIONS, DEFAULT_PLAN.ident);
   const service = readService(args, argv, ofProcess.ident);
   refuseContradictions(args, service);
+  const takeover = only(args, OPTIONS.takeover, absolutePath);
   const plan: Plan = {
     ...DEFAULT_PLAN,
     ...ofProcess,
     services: [service],
     accessLog: only(args, OPTIONS.log, (_, text) => ({ path: resolve(text), format: 'transproxy' as const })) ?? null,
+    drain: only(args, OPTIONS.drain, parseDrain) ?? DEFAULT_PLAN.drain,
+    // The next one will want to take over from this one.
+    pidFile: ofProcess.pidFile ?? takeover ?? null,
     foreground: isSet(args, OPTIONS.foreground),
     logLevel: readLogLevel(args) ?? DEFAULT_PLAN.logLevel,
     exitIdle: only(args, OPTIONS.exitIdle, parseSeconds) ?? DEFAULT_PLAN.exitIdle,
   };
-  return { kind: 'plan', plan };
+  return { kind: 'plan', plan, ...(takeover === undefined ? {} : { takeover }) };
 };
 
 const readSaid = (args: Arguments): Partial<Plan> => {
@@ -86,7 +90,6 @@ const readService = (args: Arguments, argv: readonly string[], ident: string): S
   const allow = all(args, OPTIONS.allow, parseAcl);
   return {
     ...readServing(args, OPTIONS, { mode, upstreams, ident, identity: argv, idle: DEFAULT_LIMITS.idle }),
-    logConnections: isSet(args, OPTIONS.logConnections),
     name: mode === 'http' ? `http to ${labels(upstreams)}` : relayName(target, upstreams),
     listen: readListen(args),
     targets: target === null ? [] : [targetTo(target)],
@@ -133,5 +136,9 @@ const readListen = (args: Arguments): Listen[] => {
   const names = places.map((place) => (isUnix(place) ? formatAddress(place) : `port ${place.port}`));
   const twice = names.find((name, i) => names.indexOf(name) < i);
   if (twice !== undefined) throw new UsageError(`${optionName(OPTIONS.server)}: ${twice} is given twice`);
-  return places.map((place) => (isUnix(place) ? { ...place, mode } : { host, port: place.port }));
+  return places.map((place) => {
+    if (!isUnix(place)) return { host, port: place.port };
+    // A name of the abstract kind has no permissions.
+    return { ...place, mode: place.path.startsWith('/') ? mode : null };
+  });
 };

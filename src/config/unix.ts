@@ -12,6 +12,7 @@ export const readUnix = (what: string, text: string): UnixAddress | null => {
   if (!text.startsWith(PREFIX)) return null;
   const path = text.slice(PREFIX.length);
   if (!/^[/@]./s.test(path)) throw new UsageError(`${what}: ${quoted(text)} is neither unix:/PATH nor unix:@NAME`);
+  if (path.includes('\0')) throw new UsageError(`${what}: ${quoted(text)} has a zero byte in it`);
   if (Buffer.byteLength(path) <= MOST_PATH_BYTES) return { path };
   throw new UsageError(`${what}: ${quoted(text)} has more than ${MOST_PATH_BYTES} bytes behind ${PREFIX}`);
 };

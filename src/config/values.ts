@@ -7,7 +7,7 @@ import { quoted, UsageError } from './usage-error.js';
 // Each of these reads one option's value; `what` is the option's name in messages. All throw UsageError.
 
 /** A timer counts 2^31 milliseconds at most, and a longer wait than a week helps nobody. */
-const MOST_SECONDS = 7 * 24 * 60 * 60;
+export const MOST_SECONDS = 7 * 24 * 60 * 60;
 /** The last one, (uid_t)-1, means "no change" to setresuid(2). */
 const MOST_UID = 2 ** 32 - 2;
 
@@ -27,6 +27,9 @@ export const parseSeconds = (what: string, text: string): number => {
 /** Seconds as parseSeconds reads them, or 0 for no bound, which is Infinity. */
 export const parseTimeout = (what: string, text: string): number =>
   text === '0' ? Number.POSITIVE_INFINITY : parseSeconds(what, text);
+
+/** Seconds as parseSeconds reads them, or 0 for none at all. */
+export const parseDrain = (what: string, text: string): number => (text === '0' ? 0 : parseSeconds(what, text));
 
 /** A local address to connect from. */
 export const parseSource = (what: string, text: string): string => {

@@ -146,5 +146,5 @@ export class Hosts {
   }
 }
 
-const sameAddresses = (a: readonly UpstreamAddress[], b: readonly UpstreamAddress[]): boolean =>
+export const sameAddresses = (a: readonly UpstreamAddress[], b: readonly UpstreamAddress[]): boolean =>
   a.length === b.length && a.every((address) => b.some((other) => sameAddress(address, other)));

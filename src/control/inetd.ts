@@ -9,7 +9,7 @@ import { EX, Failure } from '../failure.js';
 import { isPlainRelay, LOG_LEVELS, type LogLevel, needsTransparency, type Plan, type Service } from '../plan.js';
 import { adoptFd } from '../sys/process.js';
 import { localUnixAddress, peerAddress } from '../sys/socket.js';
-import { putNothingAt } from './inherited.js';
+import { logDestination, putNothingAt } from './inherited.js';
 import type { Log } from './log.js';
 import { resolveService } from './resolve.js';
 
@@ -34,7 +34,10 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
   const messages: [LogLevel, string][] = [];
   let lines = '';
   const loop = new Loop(PIPES);
-  const log = plan.services[0]?.logConnections || plan.logLevel === 'debug' ? await openLogOf(plan) : null;
+  // Before stderr becomes nothing.
+  const destination = logDestination(plan, [fd]);
+  const open = async (): Promise<Log> => (await import('./log.js')).openLog(destination, plan);
+  const log = plan.services[0]?.logConnections || plan.logLevel === 'debug' ? await open() : null;
   await serveAlone(plan, fd, loop, {
     log: (level, message) => {
       if (log === null) messages.push([level, message]);
@@ -50,7 +53,7 @@ export const serveConnection = async (plan: Plan, fd: number): Promise<void> => 
     new AccessLog(plan.accessLog.path, null).write(lines);
   }
   if (messages.length > 0) {
-    const late = await openLogOf(plan);
+    const late = await open();
     for (const [level, message] of messages) late.write(level, message);
   }
 };
@@ -98,6 +101,8 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
     several: false,
     connections: new Set(),
     flowSockets: 0,
+    mostConnections: Number.POSITIVE_INFINITY,
+    waiting: new Set(),
     names: new Names(() => {}),
     admissions: asking === null ? null : new asking.Admissions(loop, (id) => asked.push(id)),
     onClosed: (why) => {
@@ -131,11 +136,6 @@ const loadAdmissions = async () => {
   const { Admissions } = await import('../data/admissions.js');
   const { TcpWrappers } = await import('./tcp-wrappers.js');
   return { Admissions, wrappers: new TcpWrappers() };
-};
-
-const openLogOf = async (plan: Plan): Promise<Log> => {
-  const { openLog } = await import('./log.js');
-  return openLog(plan.logTo ?? (plan.foreground ? 'stderr' : 'syslog'), plan);
 };
 
 /** inetd hands the socket over as stdout and stderr too, where a stray message would reach the client as data. */

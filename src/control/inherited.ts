@@ -1,5 +1,6 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { EX, Failure } from '../failure.js';
+import type { Plan } from '../plan.js';
 import { replaceFd } from '../sys/process.js';
 import { inheritedKind, peerAddress } from '../sys/socket.js';
 
@@ -34,9 +35,26 @@ export const inspectInheritance = (): Inheritance => {
 };
 
 /** inetd hands its socket over as stderr too: what is written there would reach the client as data. */
-export const stderrIsTheSocket = (): boolean => {
+export const stderrIsTheSocket = (): boolean => isStderr(0);
+
+const isStderr = (fd: number): boolean => {
   const stderr = fstatSync(2);
-  return stderr.isSocket() && stderr.ino === fstatSync(0).ino;
+  return stderr.isSocket() && stderr.ino === fstatSync(fd).ino;
+};
+
+/**
+ * Where messages go: where the plan says, or else to stderr in the foreground, and to syslog elsewhere. `fds`: what we were
+ * started on, none for what we listen on ourselves.
+ */
+export const logDestination = (
+  { logTo, foreground }: Pick<Plan, 'logTo' | 'foreground'>,
+  fds: readonly number[],
+): 'stderr' | 'syslog' => {
+  if (logTo !== null) return logTo;
+  if (fds.some(isStderr)) return 'syslog';
+  // systemd's stderr is the journal.
+  const isActivated = fds.length > 0 && !fds.includes(0);
+  return foreground || isActivated ? 'stderr' : 'syslog';
 };
 
 /** Puts /dev/null in the place of these descriptors. */

@@ -230,9 +230,9 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   // Ways.
 
   #open(way: Way): void {
-    const { service, reporter } = this.site;
+    const { service, reporter, forData } = this.site;
     if (reporter.verbose) this.log('debug', whereItGoes(way));
-    const toOriginal = way.members.length === 0 && service.targets.length === 0;
+    const toOriginal = way.members.length === 0 && (service.targets.length === 0 || forData);
     this.#opening = new Opening(this.site, way, this, sourceOf(service, this.clientAddress, toOriginal));
   }
 

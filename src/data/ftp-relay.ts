@@ -230,20 +230,25 @@ export class FtpRelay implements FtpEnds, Timed {
     addresses: readonly (readonly UpstreamAddress[])[],
     counters = this.#link.site.counters,
   ): Site {
-    const { service, index, thread, parts } = this.#link.site;
+    const { service, id, thread, parts } = this.#link.site;
     const data = { ...service, name: `${service.name}, FTP data`, ftp: null, access: [], tcpWrappers: null, ...more };
     // The name of the service's host is not to be looked up anew because a data connection was refused.
     const reporter = { ...thread.reporter, unreachable: () => {} };
-    return new Site(index, data, { ...thread, reporter, countersOf: () => counters }, parts, addresses, 0);
+    return new Site(id, data, { ...thread, reporter, countersOf: () => counters }, parts, addresses, 0, null, true);
   }
 
   /** Listens for one connection `from` there, which `data` serves. */
   #listen(place: Omit<Place, 'range'>, from: string, data: Site): SocketAddress | null {
     const { site } = this.#link;
     const { ports } = site.service.ftp as Ftp;
+    const { connections, mostConnections } = site.thread;
     this.forget();
     if (this.#countTransfers() >= MOST_TRANSFERS) {
       this.#link.log('warn', `ftp: ${MOST_TRANSFERS} data connections are open: no more`);
+      return null;
+    }
+    if (connections.size >= mostConnections) {
+      this.#link.log('warn', `ftp: ${connections.size} connections are open: no data connection`);
       return null;
     }
     try {

@@ -24,7 +24,8 @@ export interface Source {
 }
 
 /**
- * Where the connects for a client come from; null: the route decides. `toOriginal`: they go to its original destination.
+ * Where the connects for a client come from; null: the route decides. `toOriginal`: they go to its original destination,
+ * or where its data connection was meant to go.
  */
 export const sourceOf = (
   { spoof, source }: Service,

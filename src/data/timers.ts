@@ -8,8 +8,8 @@ export interface Timed {
 }
 
 /**
- * Deadlines, filed by tick: they are kept to a tick, never early. Activity moves a connection's deadline thousands of times for each time that it
- * passes, so moving it is one store, and it is filed anew when the old tick comes.
+ * Deadlines, filed by tick: they are kept to a tick, never early. Activity moves a connection's deadline thousands of
+ * times for each time that it passes, so moving it is one store, and it is filed anew when the old tick comes.
  */
 export class Timers {
   readonly #tick: number;

@@ -84,7 +84,9 @@ export class FtpDialog {
   #severalLines = 0;
   /** The code of the reply whose last line this is; 0 for another line. */
   #lastLine = 0;
-  /** The reply that has begun is too long to be understood. */
+  /** Bytes of the reply that is waited for as a whole, up to the line that has not come whole yet. */
+  #looked = 0;
+  /** It is too long to be understood. */
   #tooLong = false;
   /** Commands without a reply. The greeting is a reply too. */
   #unanswered = 1;
@@ -278,6 +280,7 @@ export class FtpDialog {
   #send(command: string, awaited: Awaited): void {
     this.#unanswered++;
     this.#awaited = awaited;
+    this.#looked = 0;
     const bytes = Buffer.from(`${command}\r\n`, 'latin1');
     this.#ends.toOrigin(bytes, 0, bytes.length);
   }
@@ -305,7 +308,7 @@ export class FtpDialog {
         if (line === 'incomplete') break;
         const awaited = this.#awaited;
         if (awaited?.kind === 'passive' && line.code === awaited.code && this.#severalLines === 0) {
-          const next = replyEnd(bytes, at, end);
+          const next = this.#replyEnd(bytes, at, end, line.code);
           if (next < 0 && end - at <= MAX_REPLY) break;
           pass();
           if (next >= 0 && next - at <= MAX_REPLY) {
@@ -336,6 +339,20 @@ export class FtpDialog {
     this.#replies = at < end ? Buffer.from(bytes.subarray(at, end)) : NOTHING;
   }
 
+  /** Where the reply that begins at `start` ends, -1 if it does not yet. */
+  #replyEnd(bytes: Buffer, start: number, end: number, code: number): number {
+    for (let at = start + this.#looked; ; ) {
+      const next = lineEnd(bytes, at, end);
+      if (next < 0) {
+        this.#looked = at - start;
+        return -1;
+      }
+      const line = readReplyLine(bytes, at, next);
+      if (line !== 'incomplete' && line.code === code && !line.more) return next;
+      at = next;
+    }
+  }
+
   #beginReplyLine(code: number, more: boolean): void {
     this.#reply = this.#tooLong ? 'dropped' : 'passes';
     this.#lastLine = 0;
@@ -364,19 +381,6 @@ export class FtpDialog {
     else if (awaited?.kind === 'epsv-all') this.#epsvOnly ||= code < 300;
   }
 }
-
-/** Where the reply that begins at `at` ends, -1 if it does not yet. */
-const replyEnd = (bytes: Buffer, at: number, end: number): number => {
-  let first = 0;
-  for (;;) {
-    const next = lineEnd(bytes, at, end);
-    if (next < 0) return -1;
-    const line = readReplyLine(bytes, at, next);
-    if (line !== 'incomplete' && !line.more && (first === 0 || line.code === first)) return next;
-    if (first === 0 && line !== 'incomplete') first = line.code;
-    at = next;
-  }
-};
 
 const NO_DATA_CONNECTION = "425 Can't open data connection.";
 const NOT_UNDERSTOOD = "425 Can't open data connection: the server's reply names no port that may be used.";

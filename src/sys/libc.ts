@@ -31,6 +31,9 @@ const bindLate = <A extends readonly unknown[]>(
   };
 };
 
+/** Where the bytes of a buffer stand: for structs that point to others. Keep the buffer reachable meanwhile. */
+export const addressOf: (memory: Buffer) => bigint = koffi.address;
+
 /** The errno of this thread's last call. */
 export const errno: () => number = koffi.errno;
 
@@ -41,11 +44,6 @@ export const socket = bind<(domain: number, type: number, protocol: number) => F
   'int',
   'int',
 ]);
-export const socketpair = bind<(domain: number, type: number, protocol: number, ends: Memory) => number>(
-  'socketpair',
-  'int',
-  ['int', 'int', 'int', 'void *'],
-);
 export const bindSocket = bind<(fd: Fd, address: Memory, length: number) => number>('bind', 'int', [
   'int',
   'void *',
@@ -123,6 +121,16 @@ export const epollWait = bind<(epoll: Fd, events: Memory, most: number, timeout:
   'int',
   ['int', 'void *', 'int', 'int'],
 );
+export const sendmsg = bindLate<readonly [fd: Fd, message: Memory, flags: number]>('sendmsg', 'long', [
+  'int',
+  'void *',
+  'int',
+]);
+export const recvmsg = bindLate<readonly [fd: Fd, message: Memory, flags: number]>('recvmsg', 'long', [
+  'int',
+  'void *',
+  'int',
+]);
 export const recvmmsg = bindLate<readonly [fd: Fd, headers: Memory, count: number, flags: number, timeout: null]>(
   'recvmmsg',
   'int',
@@ -164,3 +172,8 @@ export const loadLibwrap = (
 
 export const prctl = bindLate<readonly [option: number, value: number]>('prctl', 'int', ['int', 'ulong']);
 export const capset = bindLate<readonly [header: Memory, sets: Memory]>('capset', 'int', ['void *', 'void *']);
+export const socketpair = bindLate<readonly [domain: number, type: number, protocol: number, ends: Memory]>(
+  'socketpair',
+  'int',
+  ['int', 'int', 'int', 'void *'],
+);

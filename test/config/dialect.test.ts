@@ -117,6 +117,35 @@ describe('chooseDialect', () => {
     assert.deepEqual(await usage('redir', '-n', '--as', 'transproxy'), ['tproxy-redir', '-n', '--as', 'transproxy']);
   });
 
+  it('takes --check and --to-yaml out of the arguments, wherever they stand and whatever the dialect is', async () => {
+    const purpose = async (...argv: string[]) => {
+      const commandLine = await chooseDialect('tproxy', argv);
+      return [commandLine.purpose, commandLine.usage.split(' ')[1], ...commandLine.argv];
+    };
+    assert.deepEqual(await purpose('-c', 'x'), ['run', 'tproxy', '-c', 'x']);
+    assert.deepEqual(await purpose('--check', '-c', 'x'), ['check', 'tproxy', '-c', 'x']);
+    assert.deepEqual(await purpose('-c', 'x', '--check'), ['check', 'tproxy', '-c', 'x']);
+    assert.deepEqual(await purpose('--as', 'redir', '--to-yaml', '-n'), ['to-yaml', 'tproxy-redir', '-n']);
+    assert.deepEqual(await purpose('--to-yaml', '--as=rinetd', '-f'), ['to-yaml', 'tproxy-rinetd', '-f']);
+    assert.deepEqual(await purpose('--check', 'proxy', '80'), ['check', 'tproxy', 'proxy', '80']);
+    assert.deepEqual(await purpose('--', '--check', '--to-yaml'), ['run', 'tproxy', '--', '--check', '--to-yaml']);
+  });
+
+  it('leaves --check SECONDS to the dialect that has it', async () => {
+    for (const argv of [
+      ['--check', '5', 'proxy', '80'],
+      ['--check=5', 'proxy', '80'],
+      ['proxy', '80', '--check', '0.5'],
+    ]) {
+      assert.deepEqual(await chooseDialect('tproxy', argv).then(({ purpose, argv: rest }) => [purpose, ...rest]), [
+        'run',
+        ...argv,
+      ]);
+    }
+    const both = await chooseDialect('tproxy', ['--check', '--check', '5', 'proxy', '80']);
+    assert.deepEqual([both.purpose, ...both.argv], ['check', '--check', '5', 'proxy', '80']);
+  });
+
   it('refuses a dialect that there is none of', async () => {
     const refused = (argv: string[], message: RegExp) =>
       assert.rejects(

@@ -121,12 +121,17 @@ describe('capabilitiesFor', () => {
     services: [{ ...DEFAULT_SERVICE, name: '', listen: [], spoof: true }],
   };
 
+  const tproxy = '-d -s 1 --intercept tproxy';
+
   test('is none for services that need none', () => {
-    assert.deepEqual(capabilitiesFor(planOf('-d -s 1 -t')), []);
+    for (const line of ['-d -s 1 --ftp both', tproxy, `${tproxy} --ftp port`]) {
+      assert.deepEqual(capabilitiesFor(planOf(`${line} -t`)), [], line);
+    }
   });
 
   test('is CAP_NET_RAW for root, who has both', asRoot, () => {
     assert.deepEqual(capabilitiesFor(transparency), [13]);
+    assert.deepEqual(capabilitiesFor(planOf(`${tproxy} --ftp pasv -t`)), [13]);
   });
 
   test('is CAP_NET_BIND_SERVICE too for datagrams, which may be answered from a port below 1024', asRoot, () => {

@@ -495,6 +495,20 @@ describe('a control connection', () => {
     });
   });
 
+  test('has no data connection when the thread has all the connections that it may have', () => {
+    const session = new Session();
+    const { client, stage } = session;
+    session.play(function* () {
+      stage.thread.mostConnections = 2;
+      yield* session.passive();
+      session.keep(connect(addressIn(client.text)));
+      yield* session.accepted(session.data);
+      yield* session.passive();
+      assert.match(client.text, /425 Can't open data connection\.\r\n$/);
+      assert.ok(stage.said('2 connections are open: no data connection'));
+    });
+  });
+
   test('that ends while a data connection is being opened leaves nothing behind', () => {
     const before = openDescriptors();
     for (let i = 0; i < 20; i++) {

@@ -2,15 +2,16 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Listener } from '../../src/data/listener.js';
+import { Listener, onRoom } from '../../src/data/listener.js';
 import { Door, openDescriptors, type Peer, type Script, Stage, turns, until } from './rig.js';
 
 /** A stage whose service listens on `door`. */
 const serving = (mostConnections: number, service: ConstructorParameters<typeof Stage>[0] = {}): [Stage, Door] => {
   const stage = new Stage(service);
   const door = new Door();
-  const listener = new Listener(stage.site, door.fd, mostConnections);
-  stage.thread.onClosed = () => listener.onClosed();
+  stage.thread.mostConnections = mostConnections;
+  new Listener(stage.site, door.fd);
+  stage.thread.onClosed = () => onRoom(stage.thread);
   return [stage, door];
 };
 
@@ -42,6 +43,20 @@ describe('Listener', () => {
       })(),
     );
     client?.close();
+    door.close();
+  });
+
+  test('of FTP leaves three quarters of the connections to its data', () => {
+    const [stage, door] = serving(8, { ftp: { active: true, passive: true, ports: null } });
+    const clients = callers(door, 3);
+    stage.play(
+      (function* (): Script {
+        yield* until('two are accepted', () => stage.connections.size === 2);
+        yield* turns();
+        assert.equal(stage.counters.get('accepted'), 2);
+      })(),
+    );
+    for (const client of clients) client.close();
     door.close();
   });
 

@@ -339,7 +339,7 @@ export class Stage {
   readonly counters = new CounterRow(allocateCounters(1), 0);
   readonly upstream = new Door();
   readonly front = new Door();
-  readonly thread: Thread;
+  readonly thread: Thread & { mostConnections: number };
   readonly site: Site;
 
   /** `addresses` by host of the service; `upstream` is the address of the first, and of every other host, by default. */
@@ -363,6 +363,8 @@ export class Stage {
       several: false,
       connections: this.connections,
       flowSockets: 0,
+      mostConnections: 1000,
+      waiting: new Set(),
       names: new Names((name) => this.asked.push(name)),
       admissions: new Admissions(this.loop, (...question) => this.questions.push(question)),
       onClosed: () => {},

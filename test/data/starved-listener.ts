@@ -12,7 +12,7 @@ performance.now = () => clock.now;
 
 const stage = new Stage({}, undefined, true, 'tab');
 const door = new Door();
-new Listener(stage.site, door.fd, 100, 'gate.test');
+new Listener(stage.site, door.fd, 'gate.test');
 const clients = [door.connect(), door.connect()];
 
 const errors = (): [string, string][] => stage.logs.filter(([level]) => level === 'error');

@@ -8,6 +8,7 @@ import type { Running } from '../../scripts/lab/running.js';
 import { ADDRESS, type Topology } from '../../scripts/lab/topology.js';
 import { until } from '../../scripts/lab/until.js';
 import { makeCertificate } from '../support/certificate.js';
+import { curlCommand, lftpCommand, WAYS } from '../support/ftp.js';
 import { unless } from '../support/needs.js';
 import { Sockets, type TestSocket } from '../support/sockets.js';
 import { buildGateway, type Cleanup, startTproxy, TPROXY } from '../support/tproxy.js';
@@ -22,14 +23,6 @@ const [originV4, originV6] = ADDRESS.internet;
 const [clientV4] = ADDRESS.client;
 
 const sha256 = (file: string): string => createHash('sha256').update(readFileSync(file)).digest('hex');
-
-/** How curl and lftp come to their data, and what the origin is asked then. */
-const WAYS = [
-  { way: 'EPSV', curl: [], lftp: 'set ftp:passive-mode on; set ftp:prefer-epsv on', ipv4Only: false },
-  { way: 'PASV', curl: ['--disable-epsv'], lftp: 'set ftp:passive-mode on; set ftp:prefer-epsv off', ipv4Only: true },
-  { way: 'EPRT', curl: ['--ftp-port', '-'], lftp: 'set ftp:passive-mode off', ipv4Only: false },
-  { way: 'PORT', curl: ['--ftp-port', '-', '--disable-eprt'], lftp: 'set ftp:passive-mode off', ipv4Only: true },
-] as const;
 
 const needs = ['vsftpd', 'curl', 'lftp', 'iptables', 'ip6tables', 'nft', 'openssl', 'tcpserver'].map(
   (name) => `program ${name}` as const,
@@ -96,17 +89,10 @@ rsa_private_key_file=${certificate.key}`,
   const fixed = (t: Cleanup, ...options: string[]): Promise<Running> =>
     startTproxy(t, topology.router, '-s', '2121', '--ftp', 'both', ...options, '-t', originV4, '21');
 
-  const curl = (...args: string[]) =>
-    topology.client.run('curl', '--silent', '--show-error', '--max-time', '60', ...args);
+  const curl = (...args: string[]) => topology.client.run(...curlCommand(...args));
 
-  const lftp = (site: string, ...commands: string[]) =>
-    topology.client.run(
-      'lftp',
-      '-c',
-      ['set net:max-retries 1; set net:timeout 20; set ftp:ssl-allow no', ...commands.slice(0, 1), `open ${site}`]
-        .concat(commands.slice(1))
-        .join('; '),
-    );
+  const lftp = (site: string, settings: string, ...commands: string[]) =>
+    topology.client.run(...lftpCommand(site, settings, ...commands));
 
   /** Commands with this verb that vsftpd was told by the router. */
   const asked = (verb: string): string[] =>

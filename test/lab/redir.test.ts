@@ -6,20 +6,12 @@ import type { Running } from '../../scripts/lab/running.js';
 import { ADDRESS, type Topology } from '../../scripts/lab/topology.js';
 import { until } from '../../scripts/lab/until.js';
 import { unless } from '../support/needs.js';
+import { assertRelays, endRelays, ORIGIN, ORIGIN_PORT, OURS, PROGRAMS, startRelay } from '../support/redir.js';
 import { Sockets, type TestListener } from '../support/sockets.js';
-import { buildGateway, type Cleanup, endTproxy, TPROXY, tproxyProcesses } from '../support/tproxy.js';
+import { buildGateway, type Cleanup, TPROXY, tproxyProcesses } from '../support/tproxy.js';
 
-const ORIGIN_PORT = 5432;
 /** The name of that port in services(5). */
 const ORIGIN_SERVICE = 'postgresql';
-const ORIGIN = `origin.lab:${ORIGIN_PORT}`;
-
-/** The same command lines go to both. */
-const PROGRAMS = {
-  redir: { command: ['/usr/bin/redir'], needs: unless('program redir') },
-  tproxy: { command: [...TPROXY, '--as', 'redir'], needs: unless() },
-} as const;
-const OURS = PROGRAMS.tproxy.command;
 
 describe('the command line of redir', { skip: unless() }, () => {
   let topology: Topology;
@@ -35,24 +27,10 @@ describe('the command line of redir', { skip: unless() }, () => {
   });
   after(() => topology?.lab.close());
 
-  /** Ends what was started in the background. */
-  const endAll = async (): Promise<void> => {
-    await endTproxy(topology.router);
-    const left = async () => (await topology.router.processes()).filter(({ command }) => /^\S*redir /.test(command));
-    for (const { pid } of await left()) await topology.router.attempt('kill', '-KILL', String(pid));
-    await until('every redir to end', async () => (await left()).length === 0);
-  };
+  const endAll = (): Promise<void> => endRelays(topology.router);
 
-  /** Starts a program that stays, and ends it after the test. */
-  const start = async (t: Cleanup, port: number, ...command: string[]): Promise<Running> => {
-    const running = await topology.router.spawn(command);
-    t.after(async () => {
-      await running.end();
-      await endAll();
-    });
-    await topology.router.listening(port);
-    return running;
-  };
+  const start = (t: Cleanup, port: number, ...command: string[]): Promise<Running> =>
+    startRelay(t, topology.router, port, ...command);
 
   const startInetd = async (t: Cleanup, ...command: string[]): Promise<void> => {
     const file = topology.lab.path('inetd.conf');
@@ -60,18 +38,8 @@ describe('the command line of redir', { skip: unless() }, () => {
     await start(t, 9000, 'inetd', '-i', file);
   };
 
-  /** Connects, and shows that bytes pass both ways and that an end passes on. */
   const assertServes = async (address: string, port: number): Promise<void> => {
-    const near = await client.connect(address, port);
-    await near.send('ping');
-    const far = await origin.accept();
-    assert.equal(await far.receive(4), 'ping');
-    await far.send('pong');
-    assert.equal(await near.receive(4), 'pong');
-    await near.sendFin();
-    assert.equal(await far.receiveAll(), '');
-    await far.sendFin();
-    await near.expectEnd();
+    await assertRelays(client, origin, address, port);
   };
 
   for (const [name, { command, needs }] of Object.entries(PROGRAMS)) {
@@ -221,6 +189,11 @@ describe('the command line of redir', { skip: unless() }, () => {
         },
         // As a daemon: redir says 0, and is not there.
         { args: [':7777', ORIGIN], code: 69, says: /^tproxy: bind .*:7777: EADDRINUSE.*\n$/ },
+        {
+          args: ['192.0.2.9:9000', ORIGIN],
+          code: 71,
+          says: /^tproxy: bind 192\.0\.2\.9:9000: .*no address of this host/,
+        },
         { args: [':9000', 'nowhere.lab:7000'], code: 68, says: /^tproxy: .*nowhere\.lab.*\n$/ },
       ];
       for (const { args, code, says } of cases) {
@@ -250,6 +223,17 @@ describe('the command line of redir', { skip: unless() }, () => {
         await assertServes(routerV4, 9000);
       });
     }
+
+    test('SIGUSR2 logs open connections at its own default level too', async (t) => {
+      const running = await start(t, 9000, ...OURS, '-n', ':9000', ORIGIN);
+      const near = await client.connect(routerV4, 9000);
+      const far = await origin.accept();
+      running.signal('SIGUSR2');
+      await running.says(/notice SIGUSR2: 1 connections open, 1 accepted/);
+      await running.says(new RegExp(`notice .*client 10\\.77\\.1\\.2:${near.local.port}, upstream .*: open`));
+      await far.reset();
+      await near.expectEnd();
+    });
 
     test('IPv6 in brackets and names of both families, at both ends', async (t) => {
       await start(t, 9000, ...OURS, '-n', `[${routerV6}]:9000`, `[${ADDRESS.internet[1]}]:${ORIGIN_PORT}`);

@@ -28,6 +28,10 @@ const THROUGH = {
     ...['-p', '--upstream', `${proxyV4}:${AUTH_SQUID_PORT}`, '--proxy-auth', 'PASSWORD_FILE', '-t', '%h', '%p'],
   ],
   'squid without the password': ['-p', '--upstream', `${proxyV4}:${AUTH_SQUID_PORT}`, '-t', '%h', '%p'],
+  'the command line of redir': ['--as', 'redir', '--inetd', '%h:%p'],
+  'the command line of redir and squid': [
+    ...['--as', 'redir', '-i', '-x', '%h:%p', '--proxy-auth', 'PASSWORD_FILE', `proxy.lab:${AUTH_SQUID_PORT}`],
+  ],
   socks: ['-p', '--upstream', `socks5://${proxyV4}:${SOCKS_PORT}`, '-t', '%h', '%p'],
 } as const;
 type Through = keyof typeof THROUGH;
@@ -114,6 +118,9 @@ http_access deny all`,
     ['squid', 'origin.lab', '.*'],
     ['squid', originV4, proxyV4],
     ['squid with a password', 'origin.lab', '.*'],
+    ['the command line of redir', 'origin.lab', `${routerV4}|${routerV6}`],
+    ['the command line of redir', originV4, routerV4],
+    ['the command line of redir and squid', 'origin.lab', '.*'],
     ['socks', originV4, proxyV4],
   ] as const) {
     test(`has a session on ${host} through ${through}, with its input, output, errors and exit code`, async () => {
@@ -146,7 +153,7 @@ http_access deny all`,
     assert.deepEqual(left, []);
   });
 
-  for (const through of ['nothing', 'squid'] as const) {
+  for (const through of ['nothing', 'squid', 'the command line of redir'] as const) {
     test(`copies 100 MB each way through ${through}`, async () => {
       const { lab, router } = topology;
       const remote = (name: string): string => `origin.lab:${lab.path(name)}`;

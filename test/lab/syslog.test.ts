@@ -193,10 +193,12 @@ describe('syslog', { skip: unless('program rsyslogd') }, () => {
   });
 
   describe('under inetd', { skip: unless('program inetd', 'root') }, () => {
-    const startInetd = async (t: Cleanup, ...args: string[]): Promise<void> => {
+    const startInetd = (t: Cleanup, ...args: string[]): Promise<void> => startInetdWith(t, 'nowait', ...args);
+
+    const startInetdWith = async (t: Cleanup, mode: 'wait' | 'nowait', ...args: string[]): Promise<void> => {
       const file = topology.lab.path('inetd-syslog.conf');
       const [program] = TPROXY;
-      writeFileSync(file, `${PORT} stream tcp nowait nobody ${program} ${[...TPROXY, ...args].join(' ')}\n`);
+      writeFileSync(file, `${PORT} stream tcp ${mode} nobody ${program} ${[...TPROXY, ...args].join(' ')}\n`);
       const inetd = await topology.router.spawn(['inetd', '-i', file]);
       t.after(async () => {
         await inetd.end();
@@ -218,6 +220,19 @@ describe('syslog', { skip: unless('program rsyslogd') }, () => {
       await syslog.logged(/^daemon\.notice from-inetd: Disconnect after \d+ sec, 0 bytes in, 0 bytes out: /);
       await until('it to end', async () => (await tproxyProcesses(topology.router)).length === 0);
     });
+
+    for (const [what, mode, args] of [
+      ['one connection', 'nowait', ['-d', '--log-connections', ...RELAY]],
+      ['one connection in the command line of redir', 'nowait', ['--as', 'redir', '-n', '-i', 'origin.lab:7000']],
+      ['a listening socket', 'wait', ['-d', '--log-connections', ...RELAY]],
+    ] as const) {
+      test(`standard error is no place for messages where it is ${what}, in the foreground either`, async (t) => {
+        await startInetdWith(t, mode, ...args);
+        const port = await exchange();
+        await syslog.logged(new RegExp(`^daemon\\.notice \\w+: Connecting 10\\.77\\.1\\.2:${port} to origin`));
+        await syslog.logged(/^daemon\.notice \w+: Disconnect after \d+ sec, 10 bytes in, 5 bytes out: /);
+      });
+    }
 
     test('why it does not start is said there, under the name that it was given', async (t) => {
       await startInetd(t, '--ident', 'from-inetd', '-t', 'nowhere.lab', '1');

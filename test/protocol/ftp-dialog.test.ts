@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe, mock, test } from 'node:test';
 import fc from 'fast-check';
 import type { SocketAddress } from '../../src/address.js';
 import { FtpDialog, type FtpEnds, type FtpRules } from '../../src/protocol/ftp-dialog.js';
@@ -456,6 +456,19 @@ describe('a control connection', () => {
     control.says('22');
     control.dialog.originEnds();
     assert.deepEqual([control.origin, control.client], ['NOOP\r\nPAS', '22']);
+  });
+
+  test('lines of a reply that is waited for are looked at once, in however many pieces they come', () => {
+    const control = new Control();
+    control.asks('PASV\r\n');
+    const lines = 2000;
+    const text = `227-\n${'\n'.repeat(lines)}227 (198,51,100,9,20,162)\n`;
+    const looks = mock.method(Buffer.prototype, 'toString');
+    control.says(text, everywhere(text));
+    looks.mock.restore();
+    assert.equal(control.client, PASSIVE);
+    // Each line, and the first once for each piece.
+    assert.ok(looks.mock.callCount() < 3 * text.length, `${looks.mock.callCount()} looks at ${lines} lines`);
   });
 
   test('a command without an end takes no memory', () => {

@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import { type Peer, startSquid } from '../../scripts/lab/peers.js';
+import { ADDRESS, type Topology } from '../../scripts/lab/topology.js';
+import { unless } from '../support/needs.js';
+import { Sockets, type TestListener } from '../support/sockets.js';
+import { buildGateway, type Cleanup, endTproxy, runTproxy, startTproxy, TPROXY } from '../support/tproxy.js';
+
+const ORIGIN_PORT = 7000;
+const DOCUMENT = new URL('../../../docs/yaml.md', import.meta.url);
+
+/** A file of docs/yaml.md by the name behind its language, with the lab's hosts in place of the document's. */
+const example = (name: string, words: Readonly<Record<string, string>>): string => {
+  const [, block] = new RegExp(`^\`\`\`yaml ${name}\\n([^]*?)^\`\`\`$`, 'm').exec(readFileSync(DOCUMENT, 'utf8')) ?? [];
+  if (block === undefined) throw new Error(`${DOCUMENT} has no file ${name}`);
+  return Object.entries(words).reduce((text, [word, put]) => text.replaceAll(word, put), block);
+};
+
+describe('a plan in YAML', { skip: unless('program squid', 'program curl') }, () => {
+  let topology: Topology;
+  let client: Sockets;
+  let origin: TestListener;
+  let squid: Peer;
+  const [routerV4] = ADDRESS.routerToClient;
+
+  before(async () => {
+    topology = await buildGateway();
+    client = new Sockets(topology.client);
+    const internet = new Sockets(topology.internet);
+    origin = await internet.listen(ORIGIN_PORT);
+    await internet.serveHttp(80);
+    squid = await startSquid(topology.lab, topology.proxy);
+  });
+  after(() => topology?.lab.close());
+
+  const write = (name: string, text: string): string => {
+    const path = topology.lab.path(name);
+    writeFileSync(path, text);
+    return path;
+  };
+  const start = (t: Cleanup, name: string, words: Readonly<Record<string, string>>) =>
+    startTproxy(t, topology.router, '-c', write(`${name}.yaml`, example(name, words)));
+
+  /** Connects, and shows that bytes pass both ways and that an end passes on. */
+  const assertServes = async (port: number): Promise<void> => {
+    const near = await client.connect(routerV4, port);
+    await near.send('ping');
+    const far = await origin.accept();
+    assert.equal(await far.receive(4), 'ping');
+    await far.send('pong');
+    assert.equal(await near.receive(4), 'pong');
+    await near.sendFin();
+    assert.equal(await far.receiveAll(), '');
+    await far.sendFin();
+    await near.expectEnd();
+  };
+
+  test('relays to a target, and to one of several', async (t) => {
+    await start(t, 'relay', { 'www.example.net:80': `origin.lab:${ORIGIN_PORT}` });
+    await assertServes(8080);
+    await start(t, 'targets', {
+      'web1.example.net:443': `origin.lab:${ORIGIN_PORT}`,
+      'web2.example.net:443': `${ADDRESS.internet[0]}:${ORIGIN_PORT}`,
+      '        src: 192.0.2.1\n': '',
+    });
+    await assertServes(8443);
+    await assertServes(8443);
+  });
+
+  test('translates HTTP for a Squid', async (t) => {
+    await start(t, 'http', { 'proxy.example.net:3128': 'proxy.lab:3128' });
+    await topology.client.run('curl', '-sSf', '-H', 'Host: origin.lab', `http://${routerV4}:8081/yaml`);
+    await squid.logged('http://origin.lab/yaml');
+  });
+
+  test('serves several rules of several kinds with one process', async (t) => {
+    const rules = ['relay', 'http', 'shaping'].map((name) =>
+      example(name, { 'www.example.net:80': `origin.lab:${ORIGIN_PORT}`, 'proxy.example.net': 'proxy.lab' }).replace(
+        'rules:\n',
+        '',
+      ),
+    );
+    await startTproxy(t, topology.router, '-c', write('all.yaml', `rules:\n${rules.join('')}`));
+    await assertServes(8080);
+    await assertServes(8083);
+    await topology.client.run('curl', '-sSf', '-H', 'Host: origin.lab', `http://${routerV4}:8081/several`);
+    await squid.logged('http://origin.lab/several');
+  });
+
+  test('is made of a command line, and does the same', async (t) => {
+    const redir = [...TPROXY, '--as', 'redir', '--to-yaml', '-n', ':9000', `origin.lab:${ORIGIN_PORT}`];
+    const { stdout } = await topology.router.run(redir[0] as string, ...redir.slice(1));
+    // Which goes before redir's level, notice.
+    await startTproxy(t, topology.router, '--log-level', 'info', '-c', write('redir.yaml', stdout));
+    await assertServes(9000);
+  });
+
+  test('is checked without being started: 0 and the plan, or 78 and every mistake', async (t) => {
+    t.after(() => endTproxy(topology.router));
+    const right = write('right.yaml', example('relay', {}));
+    const checked = await runTproxy(topology.router, '--check', '-c', right);
+    assert.equal(checked.code, 0, checked.stderr);
+    assert.match(checked.stdout, /^ {4}connect: www\.example\.net:80$/m);
+    assert.match(checked.stdout, /^ {4}timeout: 0$/m);
+    const again = await runTproxy(topology.router, '-c', write('again.yaml', checked.stdout), '--check');
+    assert.equal(again.stdout, checked.stdout);
+
+    const wrong = write('wrong.yaml', 'rules:\n  - bind: "x"\n    timeout: -1\n');
+    for (const more of [['--check'], []]) {
+      const { code, stdout, stderr } = await runTproxy(topology.router, ...more, '-c', wrong);
+      assert.deepEqual([code, stdout], [78, '']);
+      assert.deepEqual(stderr.trimEnd().split('\n'), [
+        `tproxy: ${wrong}:2:11: rules[0].bind: "x" has no colon in it`,
+        `tproxy: ${wrong}:3:14: rules[0].timeout: needs at least 0, and has -1`,
+      ]);
+    }
+    const options = await runTproxy(topology.router, '--check', '-s', '0', 'proxy', '80');
+    assert.deepEqual([options.code, options.stdout], [64, '']);
+  });
+});
