@@ -1,7 +1,7 @@
 import type { Service } from '../plan.js';
 import { type Arguments, type Option, optionName } from './command-line.js';
 import { OF_SERVICE, refuseContradictions as refuseInService } from './service.js';
-import { refuseIn, SHARED } from './shared.js';
+import { HANDING_OVER, refuseIn, SHARED } from './shared.js';
 import { quoted, UsageError } from './usage-error.js';
 
 /** The options of transproxy 1.6 under its letters, and ours beside them under long names. */
@@ -22,9 +22,8 @@ export const OPTIONS = {
   pidFile: { ...SHARED.pidFile, short: 'P' },
   workers: { ...SHARED.workers, short: 'w' },
   logLevel: { long: 'log-level', takes: 'one' },
+  ...HANDING_OVER,
   logConnections: { long: 'log-connections', takes: 'switch' },
-  drain: { long: 'drain', takes: 'one' },
-  takeover: { long: 'takeover', takes: 'one' },
   version: { long: 'version', short: 'v', takes: 'switch' },
   help: { long: 'help', short: 'h', takes: 'switch' },
 } as const satisfies Record<string, Option>;
@@ -50,6 +49,8 @@ const BESIDE_FILE: readonly Option[] = [
   OPTIONS.syslog,
   OPTIONS.ident,
   OPTIONS.logLevel,
+  OPTIONS.drain,
+  OPTIONS.takeover,
 ];
 
 /** Throws UsageError for what a file says. */
