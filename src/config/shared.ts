@@ -194,4 +194,4 @@ const integerFrom =
   (what, text) =>
     parseInteger(what, text, least, most);
 
-export const absolutePath: Parse<string> = (_, text) => resolve(text);
+const absolutePath: Parse<string> = (_, text) => resolve(text);
