@@ -116,7 +116,7 @@ export class Hosts {
     const ofService = this.addresses[service];
     if (addresses === null || ofService === undefined || sameAddresses(addresses, this.#addressesOf(named))) return;
     ofService[index] = addresses;
-    this.#log.write('info', `${host.host} is ${addresses.map(formatAddress).join(', ')} now`);
+    this.#log.write('info', movedTo(host, addresses));
     this.#onChange(service, index, addresses);
   }
 
@@ -145,6 +145,10 @@ export class Hosts {
     return this.addresses[service]?.[index] ?? [];
   }
 }
+
+/** What is said of a host whose addresses have changed. */
+export const movedTo = ({ host }: HostPort, addresses: readonly UpstreamAddress[]): string =>
+  `${host} is ${addresses.map(formatAddress).join(', ')} now`;
 
 export const sameAddresses = (a: readonly UpstreamAddress[], b: readonly UpstreamAddress[]): boolean =>
   a.length === b.length && a.every((address) => b.some((other) => sameAddress(address, other)));

@@ -3,9 +3,9 @@ import type { UpstreamAddress } from '../address.js';
 import { allocateAffinity } from '../affinity-table.js';
 import type { Counters } from '../counters.js';
 import type { ListenerHandle, ServiceStart } from '../messages.js';
-import type { Plan, Service } from '../plan.js';
+import { type HostPort, hostsOf, type Plan, type Service } from '../plan.js';
 import { AccessLog } from './access-log.js';
-import { Hosts, sameAddresses } from './hosts.js';
+import { Hosts, movedTo, sameAddresses } from './hosts.js';
 import { type Budget, shareDescriptors } from './limits.js';
 import { placesOf } from './listen.js';
 import type { Change, Listeners } from './listeners.js';
@@ -205,7 +205,11 @@ export class InForce {
       const known = before.get(ids[i] as number);
       if (known === undefined) continue;
       for (const [j, addresses] of ofService.entries()) {
-        if (!sameAddresses(addresses, known[j] ?? [])) this.#tellAddresses(i, j, addresses);
+        if (sameAddresses(addresses, known[j] ?? [])) continue;
+        // That it has none was said.
+        if (addresses.length > 0)
+          this.#log.write('info', movedTo(hostsOf(services[i] as Service)[j] as HostPort, addresses));
+        this.#tellAddresses(i, j, addresses);
       }
     }
     this.#probes.end(gone);
