@@ -206,7 +206,13 @@ export class InForce {
       if (known === undefined) continue;
       const named = hostsOf(services[i] as Service);
       for (const [j, addresses] of ofService.entries()) {
-        if (sameAddresses(addresses, known[j] ?? [])) continue;
+        const old = known[j] ?? [];
+        if (sameAddresses(addresses, old)) continue;
+        // As at any other time: a host that is not found keeps the addresses that it had.
+        if (addresses.length === 0) {
+          ofService[j] = old;
+          continue;
+        }
         const host = named[j];
         if (host !== undefined && !isUnix(host)) this.#log.write('info', whereItIs(host, addresses));
         this.#tellAddresses(i, j, addresses);

@@ -7,6 +7,7 @@ import { until } from '../../scripts/lab/until.js';
 import { isUnix, type UpstreamAddress } from '../../src/address.js';
 import { Probes } from '../../src/control/probes.js';
 import type { Service } from '../../src/plan.js';
+import { UnixDoor } from '../data/rig.js';
 import { planOf, recordingLog } from './plans.js';
 
 const LOOPBACK = '127.0.0.1';
@@ -46,7 +47,8 @@ const startDeaf = async (): Promise<{ readonly port: number; end(): Promise<unkn
 interface Change {
   readonly service: number;
   readonly host: number;
-  readonly port: number;
+  /** null: it is a unix socket's. */
+  readonly port: number | null;
   readonly up: boolean;
 }
 
@@ -62,7 +64,7 @@ const startProbing = (line: string, addresses: (readonly UpstreamAddress[])[]) =
       return addresses[host] ?? [];
     },
     onHealth: (service, host, address, up) => {
-      if (!isUnix(address)) changes.push({ service, host, port: address.port, up });
+      changes.push({ service, host, port: isUnix(address) ? null : address.port, up });
     },
   });
   probes.begin(planOf(`--check 0.01 ${line}`).services.entries());
@@ -101,6 +103,19 @@ describe('probes', () => {
     await until('three probes to be hung up', () => ended.length >= 3);
     assert.deepEqual(probes.changes, []);
     assert.deepEqual(probes.log.lines, []);
+  });
+
+  test('a unix socket is probed as an address is', async (t) => {
+    const door = new UnixDoor();
+    const name = `unix:${door.address.path}`;
+    const probes = startProbing(`-t ${name}`, [[door.address]]);
+    t.after(probes.stop);
+    await until('three probes', () => probes.probed() >= 3);
+    assert.deepEqual(probes.changes, []);
+    door.close();
+    await until('the target to be down', () => probes.changes.length === 1);
+    assert.deepEqual(probes.changes, [{ service: 0, host: 0, port: null, up: false }]);
+    assert.deepEqual(probes.log.lines, [`warn target ${name} is down: connect ${name}: ECONNREFUSED`]);
   });
 
   test('each address counts for itself, of whichever upstream', async (t) => {
