@@ -56,7 +56,7 @@ export const openListeners = async (plan: Plan, workers: number): Promise<Listen
           try {
             const open = settings.protocol === 'udp' ? openUdp : openShared;
             const fds = open(address, workers, settings.intercept === 'tproxy');
-            for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd, host });
+            for (const [worker, fd] of fds.entries()) handles[worker]?.push({ service, fd, host: host ?? '::' });
             names.push(nameOf(address, settings));
           } catch (error) {
             // A kernel without IPv6 still has every IPv4 address.
