@@ -1,18 +1,20 @@
 #!/usr/bin/env node
 import { writeSync } from 'node:fs';
 import { basename } from 'node:path';
+import type { Request } from './config/command-line.js';
 import { chooseDialect } from './config/dialect.js';
 import { UsageError } from './config/usage-error.js';
 import { EX, Failure } from './failure.js';
 import { DEFAULT_PLAN, type Plan, type Service } from './plan.js';
 
 /** Carries a plan out in the way that the command line and the inherited descriptors ask for: the exit code. */
-const carryOut = async (plan: Plan): Promise<number> => {
-  if (plan.services.some(({ listen }) => listen.length > 0)) {
+const carryOut = async ({ plan, file, takeover }: Extract<Request, { kind: 'plan' }>): Promise<number> => {
+  // A file without services may come to have some.
+  if (file !== undefined || plan.services.some(({ listen }) => listen.length > 0)) {
     const { isDaemon, startDaemon } = await import('./control/daemonize.js');
     if (!plan.foreground && !isDaemon()) return startDaemon();
     const { supervise } = await import('./control/supervisor.js');
-    return supervise(plan, []);
+    return supervise(plan, [], { reread: file?.reread, takeover });
   }
   const { inspectInheritance } = await import('./control/inherited.js');
   const inheritance = inspectInheritance();
@@ -78,7 +80,7 @@ const run = async (): Promise<number> => {
     if (request.kind === 'print') return print(request.text);
     plan = request.plan;
     await warn(request.file?.warnings ?? []);
-    if (commandLine.purpose === 'run') return await carryOut(plan);
+    if (commandLine.purpose === 'run') return await carryOut(request);
     const { toYaml } = await import('./config/to-yaml.js');
     return print(toYaml(plan, { whole: commandLine.purpose === 'check' }));
   } catch (error) {

@@ -110,6 +110,8 @@ export class Running {
   /** Ends it with `signal`, and with SIGKILL if that takes longer than five seconds. */
   async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<Outcome> {
     this.signal(signal);
+    // nsenter stops itself when it sees that its command is stopped, and does not go on with it.
+    this.#child.kill('SIGCONT');
     try {
       return await bounded(this.command, this.exited, 5000);
     } catch {

@@ -82,6 +82,10 @@ How it runs
   -r, --user USER       after binding the ports, become USER (a name, or #UID)
   -l, --log FILE        access log; opened anew on SIGHUP
   -P, --pid-file FILE   write the process id to FILE
+  --drain SECONDS       let connections go on for so long after SIGTERM
+                        (default: 0; a second SIGTERM ends them)
+  --takeover PIDFILE    take the listening sockets over from the process that
+                        PIDFILE names, which drains; no connection is lost
   -w, --workers N       threads (default: one for each available core)
   --log-level LEVEL     ${LOG_LEVELS.join(', ')} (default: info)
   --log-connections     log each connection's beginning and end, as redir does

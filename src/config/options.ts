@@ -1,7 +1,7 @@
 import { isUnix, type Service } from '../plan.js';
 import { type Arguments, type Option, optionName } from './command-line.js';
 import { OF_SERVICE, refuseContradictions as refuseInService } from './service.js';
-import { type Refuse, refuseIn, SHARED } from './shared.js';
+import { HANDING_OVER, type Refuse, refuseIn, SHARED } from './shared.js';
 import { quoted, UsageError } from './usage-error.js';
 
 /** The options of transproxy 1.6 under its letters, and ours beside them under long names. */
@@ -23,6 +23,7 @@ export const OPTIONS = {
   pidFile: { ...SHARED.pidFile, short: 'P' },
   workers: { ...SHARED.workers, short: 'w' },
   logLevel: { long: 'log-level', takes: 'one' },
+  ...HANDING_OVER,
   version: { long: 'version', short: 'v', takes: 'switch' },
   help: { long: 'help', short: 'h', takes: 'switch' },
 } as const satisfies Record<string, Option>;
@@ -30,8 +31,9 @@ export const OPTIONS = {
 /** Throws UsageError for options that have no effect beside the others, or take back what another says. */
 export const refuseContradictions = (args: Arguments, service: Service): void => {
   const refuse = refuseIn(args);
-  if (service.listen.length === 0) refuse(OPTIONS.bind, `needs ${optionName(OPTIONS.server)}`);
-  else refuse(OPTIONS.exitIdle, `is for sockets of inetd or systemd, not for ${optionName(OPTIONS.server)}`);
+  if (service.listen.length === 0) {
+    for (const option of [OPTIONS.bind, OPTIONS.takeover]) refuse(option, `needs ${optionName(OPTIONS.server)}`);
+  } else refuse(OPTIONS.exitIdle, `is for sockets of inetd or systemd, not for ${optionName(OPTIONS.server)}`);
 
   refuseInListening(service, refuse);
   const relay = optionName(OPTIONS.transparent);
@@ -63,6 +65,8 @@ const BESIDE_FILE: readonly Option[] = [
   OPTIONS.syslog,
   OPTIONS.ident,
   OPTIONS.logLevel,
+  OPTIONS.drain,
+  OPTIONS.takeover,
 ];
 
 /** Throws UsageError for what a file says. */

@@ -31,7 +31,7 @@ import { OPTIONS, refuseBesideFile, refuseContradictions } from './options.js';
 import { parsePort } from './ports.js';
 import { readServing, readUpstreams } from './service.js';
 import { labels, relayName } from './service-name.js';
-import { readGivenProcess, readProcess } from './shared.js';
+import { readDrain, readGivenProcess, readProcess, readTakeover } from './shared.js';
 import { parseMode, readUnix } from './unix.js';
 import { quoted, UsageError } from './usage-error.js';
 import { parseOneOf, parseSeconds } from './values.js';
@@ -49,28 +49,33 @@ export const parseTransproxy = (argv: readonly string[]): Request | FileRequest 
   const file = only(args, OPTIONS.confFile, (_, text) => text);
   if (file !== undefined) {
     refuseBesideFile(args);
-    return { kind: 'file', path: file, said: readSaid(args) };
+    return { kind: 'file', path: file, said: readSaid(args), takeover: readTakeover(args) };
   }
 
   const ofProcess = readProcess(args, OPTIONS, DEFAULT_PLAN.ident);
   const service = readService(args, argv, ofProcess.ident);
   refuseContradictions(args, service);
+  const takeover = readTakeover(args);
   const plan: Plan = {
     ...DEFAULT_PLAN,
     ...ofProcess,
+    ...readDrain(args),
     services: [service],
     accessLog: only(args, OPTIONS.log, (_, text) => ({ path: resolve(text), format: 'transproxy' as const })) ?? null,
+    // The next one will want to take over from this one.
+    pidFile: ofProcess.pidFile ?? takeover ?? null,
     foreground: isSet(args, OPTIONS.foreground),
     logLevel: readLogLevel(args) ?? DEFAULT_PLAN.logLevel,
     exitIdle: only(args, OPTIONS.exitIdle, parseSeconds) ?? DEFAULT_PLAN.exitIdle,
   };
-  return { kind: 'plan', plan };
+  return { kind: 'plan', plan, ...(takeover === undefined ? {} : { takeover }) };
 };
 
 const readSaid = (args: Arguments): Partial<Plan> => {
   const logLevel = readLogLevel(args);
   return {
     ...readGivenProcess(args, OPTIONS),
+    ...readDrain(args),
     ...(isSet(args, OPTIONS.foreground) && { foreground: true }),
     ...(logLevel !== undefined && { logLevel }),
   };

@@ -28,6 +28,9 @@ export const parseSeconds = (what: string, text: string): number => {
 export const parseTimeout = (what: string, text: string): number =>
   text === '0' ? Number.POSITIVE_INFINITY : parseSeconds(what, text);
 
+/** Seconds as parseSeconds reads them, or 0 for none at all. */
+export const parseDrain = (what: string, text: string): number => (text === '0' ? 0 : parseSeconds(what, text));
+
 /** A local address to connect from. */
 export const parseSource = (what: string, text: string): string => {
   const ip = parseHost(what, text);

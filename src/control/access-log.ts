@@ -9,13 +9,13 @@ export interface Owner {
 
 /** The access log: a file that lines are appended to. */
 export class AccessLog {
-  readonly #path: string;
+  readonly path: string;
   #fd: number;
   #failing = false;
 
   /** @throws Failure when the file can't be opened for appending */
   constructor(path: string, owner: Owner | null) {
-    this.#path = path;
+    this.path = path;
     try {
       this.#fd = this.#create(owner) ?? openSync(path, 'a', 0o640);
     } catch (error) {
@@ -29,13 +29,17 @@ export class AccessLog {
    */
   #create(owner: Owner | null): number | null {
     try {
-      const fd = openSync(this.#path, 'ax', 0o640);
+      const fd = openSync(this.path, 'ax', 0o640);
       if (owner !== null) fchownSync(fd, owner.uid, owner.gid);
       return fd;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'EEXIST') return null;
       throw error;
     }
+  }
+
+  close(): void {
+    closeSync(this.#fd);
   }
 
   /**
@@ -50,7 +54,7 @@ export class AccessLog {
     } catch (error) {
       const first = !this.#failing;
       this.#failing = true;
-      return first ? `access log ${this.#path}: ${(error as NodeJS.ErrnoException).code}; lines are lost` : null;
+      return first ? `access log ${this.path}: ${(error as NodeJS.ErrnoException).code}; lines are lost` : null;
     }
   }
 
@@ -60,13 +64,13 @@ export class AccessLog {
    */
   reopen(): string | null {
     try {
-      const fd = openSync(this.#path, 'a', 0o640);
+      const fd = openSync(this.path, 'a', 0o640);
       closeSync(this.#fd);
       this.#fd = fd;
       return null;
     } catch (error) {
       return (
-        `access log ${this.#path}: ${(error as NodeJS.ErrnoException).code}; the old file stays in use ` +
+        `access log ${this.path}: ${(error as NodeJS.ErrnoException).code}; the old file stays in use ` +
         '(logrotate: create the new one for our user)'
       );
     }

@@ -102,6 +102,7 @@ export const serveAlone = async (plan: Plan, fd: number, loop: Loop, owner: Owne
     connections: new Set(),
     flowSockets: 0,
     mostConnections: Number.POSITIVE_INFINITY,
+    waiting: new Set(),
     names: new Names(() => {}),
     admissions: asking === null ? null : new asking.Admissions(loop, (id) => asked.push(id)),
     onClosed: (why) => {

@@ -31,19 +31,22 @@ const held = (capabilities: readonly number[]): number[] => {
 };
 
 /**
- * The capabilities that a plan's services need while they serve, of those that this process has.
+ * The capabilities that a plan's services need while they serve, of those that this process has, and with `mayChange`
+ * what those of a later plan may need.
  * Either of two suffices for IP_TRANSPARENT (ip(7)), and CAP_NET_RAW lets its holder do less.
  * @throws Failure when it has neither
  */
-export const capabilitiesFor = (plan: Plan): readonly number[] => {
-  if (!plan.services.some(needsTransparency)) return [];
+export const capabilitiesFor = (plan: Plan, mayChange = false): readonly number[] => {
+  // A later plan may have ports below 1024. Datagrams are answered by sockets that are bound to what the client asked,
+  // and that may be such a port too.
+  const ports = mayChange || plan.services.some(answersForOthers) ? held([CAP_NET_BIND_SERVICE]) : [];
+  if (!plan.services.some(needsTransparency)) return ports;
   const [transparency] = held([CAP_NET_RAW, CAP_NET_ADMIN]);
   if (transparency === undefined) {
     const why = "to use clients' or origins' addresses (IP_TRANSPARENT) needs root, CAP_NET_RAW or CAP_NET_ADMIN";
     throw new Failure(why, EX.NOPERM);
   }
-  // Datagrams are answered by sockets that are bound to what the client asked, and that may be a port below 1024.
-  return plan.services.some(answersForOthers) ? [transparency, ...held([CAP_NET_BIND_SERVICE])] : [transparency];
+  return [transparency, ...ports];
 };
 
 /**

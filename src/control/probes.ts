@@ -1,11 +1,11 @@
 import { connect } from 'node:net';
 import { formatAddress, formatEnd, isUnix, sameAddress, type UpstreamAddress } from '../address.js';
-import type { Plan, Service, Target } from '../plan.js';
+import type { Service, Target } from '../plan.js';
 import { errnoName } from '../sys/errno.js';
 import { knock } from '../sys/socket.js';
 import type { Log } from './log.js';
 
-/** What probes need to know, and who they tell. `host`: index into hostsOf(service). */
+/** What probes need to know, and who they tell. `service`: its id; `host`: index into hostsOf(service). */
 export interface ProbesOwner {
   readonly log: Log;
   /** A host's addresses as they are now. */
@@ -14,17 +14,32 @@ export interface ProbesOwner {
   onHealth(service: number, host: number, address: UpstreamAddress, up: boolean): void;
 }
 
-/** Starts the probes of a plan, which are connects, so not for udp; what it returns ends them. */
-export const startProbes = (plan: Plan, owner: ProbesOwner): (() => void) => {
-  const probes = plan.services.flatMap((service, i) =>
-    service.check === null || service.protocol === 'udp'
-      ? []
-      : firstOf(service).map((_, j) => new Probe(service, i, j, owner)),
-  );
-  return () => {
-    for (const probe of probes) probe.stop();
-  };
-};
+/** The probes of all services, from plan to plan. They are connects, so there are none for udp. */
+export class Probes {
+  readonly #owner: ProbesOwner;
+  readonly #running = new Map<number, readonly Probe[]>();
+
+  constructor(owner: ProbesOwner) {
+    this.#owner = owner;
+  }
+
+  begin(services: Iterable<readonly [id: number, service: Service]>): void {
+    for (const [id, service] of services) {
+      if (service.check === null || service.protocol === 'udp') continue;
+      this.#running.set(
+        id,
+        firstOf(service).map((_, host) => new Probe(service, id, host, this.#owner)),
+      );
+    }
+  }
+
+  end(ids: Iterable<number>): void {
+    for (const id of ids) {
+      for (const probe of this.#running.get(id) ?? []) probe.stop();
+      this.#running.delete(id);
+    }
+  }
+}
 
 /** Behind upstreams it is theirs to connect to targets. */
 const firstOf = ({ upstreams, targets }: Service): readonly unknown[] => (upstreams.length > 0 ? upstreams : targets);
@@ -32,7 +47,7 @@ const firstOf = ({ upstreams, targets }: Service): readonly unknown[] => (upstre
 /** The probes of one host, one round over its addresses after the other. An address counts as up until one fails. */
 class Probe {
   readonly #service: Service;
-  readonly #serviceIndex: number;
+  readonly #id: number;
   readonly #host: number;
   readonly #owner: ProbesOwner;
   readonly #name: string;
@@ -41,9 +56,9 @@ class Probe {
   #down: readonly UpstreamAddress[] = [];
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(service: Service, serviceIndex: number, host: number, owner: ProbesOwner) {
+  constructor(service: Service, id: number, host: number, owner: ProbesOwner) {
     this.#service = service;
-    this.#serviceIndex = serviceIndex;
+    this.#id = id;
     this.#host = host;
     this.#owner = owner;
     this.#name = nameOf(service, host);
@@ -61,7 +76,7 @@ class Probe {
   }
 
   async #run(): Promise<void> {
-    const addresses = this.#owner.addressesOf(this.#serviceIndex, this.#host);
+    const addresses = this.#owner.addressesOf(this.#id, this.#host);
     // Of addresses that the host has no more nobody wants to know; should one come back, it is a new one.
     this.#down = this.#down.filter((address) => addresses.some((known) => sameAddress(known, address)));
     await Promise.all(addresses.map((address) => this.#try(address, addresses.length > 1)));
@@ -81,7 +96,7 @@ class Probe {
       this.#down = this.#down.filter((known) => !sameAddress(known, address));
       this.#owner.log.write('info', `${name} is up again`);
     }
-    this.#owner.onHealth(this.#serviceIndex, this.#host, address, !wasUp);
+    this.#owner.onHealth(this.#id, this.#host, address, !wasUp);
   }
 }
 

@@ -1,258 +1,119 @@
 import { availableParallelism } from 'node:os';
-import { allocateAffinity } from '../affinity-table.js';
-import { Counters, type Slot } from '../counters.js';
-import { EX } from '../failure.js';
-import type { Report } from '../messages.js';
-import { allocateOwnSockets } from '../own-sockets.js';
-import type { Plan } from '../plan.js';
+import { Counters } from '../counters.js';
+import type { Plan, Service } from '../plan.js';
 import { AccessLog } from './access-log.js';
 import { announceReady, isDaemon } from './daemonize.js';
 import { Hosts } from './hosts.js';
+import { wrappersFor } from './in-force.js';
 import { logDestination } from './inherited.js';
-import { type Budget, raiseDescriptorLimit, shareDescriptors } from './limits.js';
-import { adoptListeners, type Listening, openListeners } from './listen.js';
+import { raiseDescriptorLimit } from './limits.js';
+import { placesOf } from './listen.js';
+import { Listeners } from './listeners.js';
 import { type Log, openLog } from './log.js';
-import { NameCache } from './name-cache.js';
-import { removePidFile, writePidFile } from './pid-file.js';
+import { PidFile } from './pid-file.js';
 import { capabilitiesFor, dropPrivileges, findUser } from './privileges.js';
-import { startProbes } from './probes.js';
+import type { Reading } from './reload.js';
+import { Server } from './server.js';
 import { handleSignals } from './signals.js';
-import { StatusReports } from './status-reports.js';
-import { TcpWrappers } from './tcp-wrappers.js';
-import type { SocketFile } from './unix-socket.js';
+import { Takeover, TakeoverOffer } from './takeover.js';
 import { checkWorkersLoadable, Workers } from './workers.js';
+
+/** How a plan is carried out, beside what stands in it. */
+interface Start {
+  /** Reads the plan again, from the file that it comes from. Throws Failure. */
+  readonly reread?: (() => Reading) | undefined;
+  /** The pid file of a process to take the listening sockets over from. */
+  readonly takeover?: string | undefined;
+}
 
 /**
  * The server from start to end. `inherited` are listening sockets that were handed to us; without any, the plan's own
- * are opened. Settles with the exit code, when a signal, idleness or a dead worker ends it.
+ * are opened. Settles with the exit code, when a signal, idleness, another process that takes over or a
+ * dead worker ends it.
  * @throws Failure when it can't start; nothing is left running then
  */
-export const supervise = async (plan: Plan, inherited: readonly number[]): Promise<number> => {
+export const supervise = async (
+  plan: Plan,
+  inherited: readonly number[],
+  { reread, takeover: from }: Start = {},
+): Promise<number> => {
+  const obeySignals = handleSignals();
   const workerCount = plan.workers ?? availableParallelism();
-  const log = openLog(logDestination(plan, inherited), plan);
-  const budget = shareDescriptors(raiseDescriptorLimit(), workerCount);
+  const openLogOf = (of: Plan): Log => openLog(logDestination(of, inherited), of);
+  const log = openLogOf(plan);
+  const limit = raiseDescriptorLimit();
   const user = plan.user === null ? null : findUser(plan.user);
-  const wrappers = plan.services.some(({ tcpWrappers }) => tcpWrappers !== null) ? new TcpWrappers() : null;
-  const capabilities = capabilitiesFor(plan);
+  const wrappers = wrappersFor(plan);
+  const capabilities = capabilitiesFor(plan, reread !== undefined);
   const hosts = await Hosts.resolve(plan, log);
-  const listening =
-    inherited.length > 0 ? adoptListeners(plan, inherited, workerCount) : await openListeners(plan, workerCount);
+  const places = await placesOf(plan);
+  const takeover = from === undefined ? null : await Takeover.begin(from);
+  const workers: Workers = new Workers({
+    onReport: (report, worker) => server.onReport(report, worker),
+    onDeath: (reason) => server.onDeath(reason),
+  });
+  const taken = takeover?.take(new Set(places.map(({ key }) => key)));
+  const listeners = new Listeners(
+    workerCount,
+    (fds, last) => workers.leave(fds, last),
+    (why) => log.write('warn', why),
+    taken,
+  );
+  const change =
+    inherited.length > 0 ? listeners.adopt(inherited, plan.services[0] as Service) : await listeners.prepare(places);
+  change.commit();
   let accessLog: AccessLog | null;
+  let pidFile: PidFile | null = null;
+  let offer: TakeoverOffer | null;
   try {
     accessLog = plan.accessLog === null ? null : new AccessLog(plan.accessLog.path, user);
-    if (plan.pidFile !== null) writePidFile(plan.pidFile);
+    if (plan.pidFile !== null) pidFile = new PidFile(plan.pidFile);
+    // With a takeover it names the other process, until that one serves no more.
+    if (takeover === null) pidFile?.write();
+    // Before the drop, so that it knows who starts us.
+    offer = pidFile === null ? null : TakeoverOffer.make((why) => log.write('warn', why));
     // Before the first worker: capabilities belong to a thread and are inherited when it starts.
-    try {
-      if (user !== null) dropPrivileges(user, capabilities);
-    } catch (error) {
-      if (plan.pidFile !== null) removePidFile(plan.pidFile);
-      throw error;
-    }
+    if (user !== null) dropPrivileges(user, capabilities);
     checkWorkersLoadable();
   } catch (error) {
-    for (const file of listening.files) file.remove();
+    pidFile?.remove();
+    if (takeover === null) listeners.removeFiles();
     throw error;
   }
 
-  const counters = new Counters(workerCount);
-  const server = new Server(plan, log, accessLog, counters, hosts, wrappers);
-  await server.startWorkers(listening, budget);
-  server.report();
-  handleSignals(server);
+  const server: Server = new Server(
+    {
+      plan,
+      log,
+      openLog: openLogOf,
+      accessLog,
+      hosts,
+      wrappers,
+      counters: new Counters(workerCount),
+      listeners,
+      workers,
+      workerCount,
+      limit,
+    },
+    { pidFile, offer, reread },
+  );
+  await server.startWorkers(change.handles);
+  obeySignals(server);
   process.on('uncaughtException', (error) => server.onDefect(error));
-  for (const name of listening.names) log.write('info', `listening on ${name}`);
+  for (const name of change.opened) log.write('info', `listening on ${name}`);
+  if (takeover !== null) {
+    try {
+      await takeover.ready(plan.drain);
+    } catch (error) {
+      await workers.stop();
+      throw error;
+    }
+    pidFile?.write();
+    await takeover.done();
+    log.write('info', `took ${taken?.size ?? 0} listening addresses over`);
+  } else if (from !== undefined) log.write('info', `${from} names no process: nothing to take over`);
   log.write('info', `ready: ${workerCount} workers${user === null ? '' : `, as user ${user.name}`}`);
   if (isDaemon()) announceReady();
   if (inherited.length > 0) server.endWhenIdle();
   return server.ended;
 };
-
-class Server {
-  readonly ended: Promise<number>;
-  readonly #plan: Plan;
-  readonly #log: Log;
-  readonly #accessLog: AccessLog | null;
-  readonly #counters: Counters;
-  readonly #workers: Workers;
-  readonly #reports: StatusReports;
-  readonly #hosts: Hosts;
-  readonly #names = new NameCache();
-  readonly #wrappers: TcpWrappers | null;
-  #files: readonly SocketFile[] = [];
-  /** Clients that TCP wrappers are being asked about. */
-  #undecided = 0;
-  #end: (code: number) => void = () => {};
-  #ending = false;
-
-  constructor(
-    plan: Plan,
-    log: Log,
-    accessLog: AccessLog | null,
-    counters: Counters,
-    hosts: Hosts,
-    wrappers: TcpWrappers | null,
-  ) {
-    this.#plan = plan;
-    this.#log = log;
-    this.#accessLog = accessLog;
-    this.#counters = counters;
-    this.#hosts = hosts;
-    this.#wrappers = wrappers;
-    this.#workers = new Workers({
-      onReport: (report, worker) => this.#onReport(report, worker),
-      onDeath: (reason) => this.#onDeath(reason),
-    });
-    const startedAt = performance.now();
-    this.#reports = new StatusReports(log, () => ({
-      services: plan.services.map((service, id) => ({ id, service })),
-      counters,
-      uptime: performance.now() - startedAt,
-      reloads: 0,
-    }));
-    this.ended = new Promise((settle) => {
-      this.#end = settle;
-    });
-  }
-
-  async startWorkers({ handles, files }: Listening, budget: Budget): Promise<void> {
-    this.#files = files;
-    const ownSockets = allocateOwnSockets();
-    const counters = this.#plan.services.map((_, id) => this.#counters.add(id));
-    const affinities = this.#plan.services.map(({ affinity }) =>
-      affinity === null ? null : allocateAffinity(affinity),
-    );
-    await Promise.all(
-      handles.map((listeners, index) =>
-        this.#workers.start({
-          index,
-          plan: this.#plan,
-          listeners,
-          addresses: this.#hosts.addresses,
-          maxConnections: budget.connections,
-          maxPipes: budget.pipes,
-          counters,
-          ownSockets,
-          affinities,
-        }),
-      ),
-    );
-    this.#hosts.watch(
-      () => this.#counters.total('accepted'),
-      (service, host, addresses) => this.#workers.tell({ kind: 'addresses', service, host, addresses }),
-    );
-    startProbes(this.#plan, {
-      log: this.#log,
-      addressesOf: (service, host) => this.#hosts.addresses[service]?.[host] ?? [],
-      onHealth: (service, host, address, up) => this.#workers.tell({ kind: 'health', service, host, address, up }),
-    });
-  }
-
-  /** Begins to tell how it goes. */
-  report(): void {
-    this.#reports.begin(this.#plan);
-  }
-
-  stop(signal: string): void {
-    this.#log.write('info', `${signal}: ending`);
-    void this.#shutDown(EX.OK);
-  }
-
-  reopen(): void {
-    const problem = this.#accessLog?.reopen() ?? null;
-    if (problem !== null) this.#log.write('error', problem);
-    else this.#log.write('info', 'logs reopened');
-    this.#hosts.lookAgain();
-  }
-
-  dump(): void {
-    const sum = (slot: Slot): number => this.#counters.total(slot);
-    // A signal asked for it, and the level that redir has by default shall not hide it.
-    this.#log.write(
-      'notice',
-      `SIGUSR2: ${sum('open')} connections open, ${sum('accepted')} accepted, ${sum('refused')} refused`,
-    );
-    this.#workers.tell({ kind: 'dump' });
-  }
-
-  /** Ends the server when there was no connection for the plan's time. */
-  endWhenIdle(): void {
-    const { exitIdle } = this.#plan;
-    let idleSince = Date.now();
-    let accepted = 0;
-    const check = setInterval(
-      () => {
-        const now = this.#counters.total('accepted');
-        if (now !== accepted || this.#undecided > 0 || this.#counters.total('open') > 0) {
-          accepted = now;
-          idleSince = Date.now();
-        } else if (Date.now() - idleSince >= exitIdle) {
-          clearInterval(check);
-          this.#log.write('info', `no connection for ${exitIdle / 1000} s: ending`);
-          void this.#shutDown(EX.OK);
-        }
-      },
-      Math.min(1000, exitIdle / 4),
-    );
-  }
-
-  #onReport(report: Exclude<Report, { kind: 'ready' }>, worker: number): void {
-    switch (report.kind) {
-      case 'log':
-        this.#log.write(report.level, report.message);
-        return;
-      case 'access': {
-        const problem = this.#accessLog?.write(report.lines) ?? null;
-        if (problem !== null) this.#log.write('error', problem);
-        return;
-      }
-      case 'dump':
-        for (const line of report.lines) this.#log.write('notice', line);
-        return;
-      case 'unreachable':
-        this.#hosts.onUnreachable(report.service);
-        return;
-      case 'resolve':
-        void this.#answer(report.name, worker);
-        return;
-      case 'admission':
-        void this.#decide(report, worker);
-    }
-  }
-
-  async #answer(name: string, worker: number): Promise<void> {
-    const ips = await this.#names.lookup(name);
-    this.#workers.tellOne(worker, { kind: 'resolved', name, ips });
-  }
-
-  async #decide({ id, service, ip }: Extract<Report, { kind: 'admission' }>, worker: number): Promise<void> {
-    const daemon = this.#plan.services[service]?.tcpWrappers as string;
-    this.#undecided++;
-    const refusal = await (this.#wrappers as TcpWrappers).refusal(daemon, ip);
-    this.#undecided--;
-    this.#workers.tellOne(worker, { kind: 'admitted', id, refusal });
-  }
-
-  /** Whatever is wrong with the main thread, the workers must not go on without it. */
-  onDefect(error: Error): void {
-    this.#onDeath(`main thread: ${error.stack ?? error.message}`);
-  }
-
-  #onDeath(reason: string): void {
-    this.#log.write('error', `${reason}; the process ends`);
-    void this.#shutDown(EX.SOFTWARE);
-  }
-
-  async #shutDown(code: number): Promise<void> {
-    if (this.#ending) return;
-    this.#ending = true;
-    this.#reports.end();
-    // While the sockets are open still: nobody else takes a file of ours for one that was left behind.
-    for (const file of this.#files) {
-      const problem = file.remove();
-      if (problem !== null) this.#log.write('warn', problem);
-    }
-    await this.#workers.stop();
-    if (this.#plan.pidFile !== null) removePidFile(this.#plan.pidFile);
-    this.#end(code);
-  }
-}

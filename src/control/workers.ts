@@ -21,7 +21,7 @@ export const checkWorkersLoadable = (): void => {
 /** What the control plane does with what workers say. */
 export interface WorkersOwner {
   /** `worker` is the index of who says it. */
-  onReport(report: Exclude<Report, { kind: 'ready' }>, worker: number): void;
+  onReport(report: Exclude<Report, { kind: 'ready' | 'left' }>, worker: number): void;
   /** A worker ended that was not told to. There is no half daemon: the process must end. */
   onDeath(reason: string): void;
 }
@@ -37,6 +37,9 @@ export class Workers {
   readonly #owner: WorkersOwner;
   readonly #running: Running[] = [];
   #stopping = false;
+  #leaves = 0;
+  /** By number of a `leave`: called for each worker that has obeyed it. */
+  readonly #leaving = new Map<number, () => void>();
 
   constructor(owner: WorkersOwner) {
     this.#owner = owner;
@@ -58,6 +61,7 @@ export class Workers {
       };
       worker.on('message', (report: Report) => {
         if (report.kind === 'ready') ready();
+        else if (report.kind === 'left') this.#leaving.get(report.number)?.();
         else this.#owner.onReport(report, start.index);
       });
       worker.on('error', (error) => die(error.stack ?? error.message));
@@ -82,6 +86,20 @@ export class Workers {
     if (running === undefined) return;
     running.worker.postMessage(command);
     raiseEventfd(running.wakeFd);
+  }
+
+  /** Has all workers leave sockets, and settles when the last one has; see the command of this name. */
+  async leave(fds: readonly number[], last: boolean): Promise<void> {
+    let missing = this.#running.length;
+    if (missing === 0 || fds.length === 0) return;
+    const number = ++this.#leaves;
+    await new Promise<void>((settle) => {
+      this.#leaving.set(number, () => {
+        if (--missing === 0) settle();
+      });
+      this.tell({ kind: 'leave', number, fds, last });
+    });
+    this.#leaving.delete(number);
   }
 
   /**

@@ -14,7 +14,7 @@ export type AccessEvent =
   | 'done-local-closed'
   /** It was silent for too long. */
   | 'done-timed-out'
-  /** The program has ended. */
+  /** The program has ended, or the service. */
   | 'done-stopped'
   | 'not-allowed'
   | 'denied'
@@ -121,9 +121,8 @@ const FORMATS: Readonly<Record<AccessLogSettings['format'], Format>> = {
  * of the loop: a message for each would cost more than the request.
  */
 export class AccessEntries {
-  /** Connections tell of their beginning and end; else a Visit is not worth making. */
-  readonly tellsEvents: boolean;
-  readonly #format: Format;
+  #tellsEvents = false;
+  #format: Format = FORMATS.transproxy;
   readonly #flush: (lines: string) => void;
   #lines = '';
   #second = 0;
@@ -131,9 +130,21 @@ export class AccessEntries {
 
   /** `flush` gets whole lines, one character a byte. */
   constructor(format: AccessLogSettings['format'], flush: (lines: string) => void) {
-    this.tellsEvents = format !== 'transproxy';
-    this.#format = FORMATS[format];
     this.#flush = flush;
+    this.useFormat(format);
+  }
+
+  /** Connections tell of their beginning and end; else a Visit is not worth making. */
+  get tellsEvents(): boolean {
+    return this.#tellsEvents;
+  }
+
+  /** Lines are of this format from now on. */
+  useFormat(format: AccessLogSettings['format']): void {
+    this.#tellsEvents = format !== 'transproxy';
+    this.#format = FORMATS[format];
+    // Of no time: each format writes it in its own way.
+    this.#second = 0;
   }
 
   /** See Format. */

@@ -40,12 +40,12 @@ class Held implements Timed {
  */
 export class Admissions {
   readonly #loop: Loop;
-  readonly #ask: (id: number, service: number, ip: string | null) => void;
+  readonly #ask: (id: number, daemon: string, ip: string | null) => void;
   readonly #held = new Map<number, Held>();
   #asked = 0;
 
-  /** `ask` has `answer` called later. */
-  constructor(loop: Loop, ask: (id: number, service: number, ip: string | null) => void) {
+  /** `ask` has `answer` called later. `daemon`: what TCP wrappers know the service by. */
+  constructor(loop: Loop, ask: (id: number, daemon: string, ip: string | null) => void) {
     this.#loop = loop;
     this.#ask = ask;
   }
@@ -59,7 +59,7 @@ export class Admissions {
   hold(site: Site, fd: number, client: ClientAddress | null, entrance: Entrance | null): void {
     const id = this.#asked++;
     this.#held.set(id, new Held(this, id, site, fd, client, entrance));
-    this.#ask(id, site.index, client?.ip ?? null);
+    this.#ask(id, site.service.tcpWrappers as string, client?.ip ?? null);
   }
 
   /** `refusal`: why the client may not come in; null: it may. */

@@ -232,7 +232,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   #open(way: Way): void {
     const { service, reporter, forData } = this.site;
     if (reporter.verbose) this.log('debug', whereItGoes(way));
-    const toOriginal = way.members.length === 0 && (service.targets.length === 0 || forData);
+    const toOriginal = forData || (way.members.length === 0 && service.targets.length === 0);
     this.#opening = new Opening(this.site, way, this, sourceOf(service, this.clientAddress, toOriginal));
   }
 

@@ -230,11 +230,11 @@ export class FtpRelay implements FtpEnds, Timed {
     addresses: readonly (readonly UpstreamAddress[])[],
     counters = this.#link.site.counters,
   ): Site {
-    const { service, index, thread, parts } = this.#link.site;
+    const { service, id, thread, parts } = this.#link.site;
     const data = { ...service, name: `${service.name}, FTP data`, ftp: null, access: [], tcpWrappers: null, ...more };
     // The name of the service's host is not to be looked up anew because a data connection was refused.
     const reporter = { ...thread.reporter, unreachable: () => {} };
-    return new Site(index, data, { ...thread, reporter, countersOf: () => counters }, parts, addresses, 0, null, true);
+    return new Site(id, data, { ...thread, reporter, countersOf: () => counters }, parts, addresses, 0, null, true);
   }
 
   /** Listens for one connection `from` there, which `data` serves. */

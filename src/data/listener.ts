@@ -1,10 +1,11 @@
+import type { SocketAddress } from '../address.js';
 import { EPOLLET, EPOLLEXCLUSIVE, EPOLLIN } from '../sys/epoll.js';
 import { E, errnoName } from '../sys/errno.js';
 import { accept, localAddress, peerOfLast } from '../sys/socket.js';
 import type { Entrance } from './access-entries.js';
 import { admit, unopened } from './connection.js';
 import type { Runnable, Watcher } from './loop.js';
-import type { Site } from './site.js';
+import { type Site, socketsOf, type Thread } from './site.js';
 import type { Timed } from './timers.js';
 
 /** Connections accepted in one turn, before those that are open have theirs. */
@@ -20,16 +21,23 @@ const SCARCE: ReadonlySet<number> = new Set([E.MFILE, E.NFILE, E.NOBUFS, E.NOMEM
 /** The part of a thread's connections that FTP's control connections may fill: their data connections need the rest. */
 const CONTROL_PART = 1 / 4;
 
+/** There is room again, as far as there is: for those that wait for it. */
+export const onRoom = ({ loop, waiting }: Thread): void => {
+  if (waiting.size === 0) return;
+  for (const listener of waiting) loop.again(listener);
+  waiting.clear();
+};
+
 /** A listening socket as one thread serves it. */
 export class Listener implements Watcher, Runnable, Timed {
   deadline = Number.POSITIVE_INFINITY;
   tick = Number.POSITIVE_INFINITY;
-  readonly #site: Site;
   readonly #fd: number;
-  readonly #entrance: Entrance | null;
-  readonly #mostConnections: number;
+  readonly #local: SocketAddress | null;
+  #site: Site;
+  #entrance: Entrance | null = null;
   #pause = 0;
-  #full = false;
+  #left = false;
   /** That there is no room was said, and nothing has changed since but for single connections. */
   #saidFull = false;
 
@@ -39,12 +47,34 @@ export class Listener implements Watcher, Runnable, Timed {
   constructor(site: Site, fd: number, host: string | null = null) {
     this.#site = site;
     this.#fd = fd;
-    const local = localAddress(fd);
-    if (local !== null) this.#entrance = { host: host ?? local.ip, port: local.port };
-    else this.#entrance = host === null ? null : { host, port: null };
-    this.#mostConnections = site.thread.mostConnections * (site.service.ftp === null ? 1 : CONTROL_PART);
+    this.#local = localAddress(fd);
+    this.serve(site, host);
     // Of the threads that share a socket one is woken; with a socket of its own it changes nothing.
     site.loop.add(fd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE, this);
+  }
+
+  /** What comes from now on is for this site. `host`: as above. */
+  serve(site: Site, host: string | null): void {
+    this.#site = site;
+    if (this.#local !== null) this.#entrance = { host: host ?? this.#local.ip, port: this.#local.port };
+    else this.#entrance = host === null ? null : { host, port: null };
+  }
+
+  /**
+   * Accepts nothing more: the socket is left to whoever has it beside this thread. With `last`, nobody has, and what
+   * waits in its queue is accepted first, as far as there is room.
+   */
+  leave(last: boolean): void {
+    const { loop, waiting } = this.#site.thread;
+    while (last && !this.#isFull()) {
+      const fd = accept(this.#fd);
+      if (fd >= 0) admit(this.#site, fd, peerOfLast(), this.#entrance);
+      else if (fd === -E.AGAIN || SCARCE.has(-fd)) break;
+    }
+    this.#left = true;
+    waiting.delete(this);
+    loop.timers.forget(this);
+    loop.remove(this.#fd);
   }
 
   onEvents(): void {
@@ -56,21 +86,14 @@ export class Listener implements Watcher, Runnable, Timed {
     this.run();
   }
 
-  /** A connection of this thread ended: there is room again. */
-  onClosed(): void {
-    if (!this.#full) return;
-    this.#full = false;
-    this.#site.loop.again(this);
-  }
-
   run(): void {
-    const { loop, connections, admissions, flowSockets } = this.#site.thread;
-    if (this.deadline !== Number.POSITIVE_INFINITY) return;
+    const { loop, connections, admissions, waiting } = this.#site.thread;
+    if (this.deadline !== Number.POSITIVE_INFINITY || this.#left) return;
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
-      const open = connections.size + (admissions?.size ?? 0);
-      if (open + flowSockets / 2 >= this.#mostConnections) {
+      if (this.#isFull()) {
+        const open = connections.size + (admissions?.size ?? 0);
         if (!this.#saidFull) this.#log('warn', `${open} connections are open: more have to wait`);
-        this.#full = true;
+        waiting.add(this);
         this.#saidFull = true;
         return;
       }
@@ -88,6 +111,11 @@ export class Listener implements Watcher, Runnable, Timed {
       // Any other failure is that of one connection, which is gone (accept(2), "Error handling").
     }
     loop.again(this);
+  }
+
+  #isFull(): boolean {
+    const { thread, service } = this.#site;
+    return socketsOf(thread) >= 2 * thread.mostConnections * (service.ftp === null ? 1 : CONTROL_PART);
   }
 
   /** Accepting at once again would fail at once again, and spin. */

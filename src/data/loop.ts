@@ -88,6 +88,12 @@ export class Loop {
     this.#closing.push(fd);
   }
 
+  /** Lets go of a descriptor that others still use: it has no more events here, and stays open. */
+  remove(fd: number): void {
+    this.#watchers[fd] = undefined;
+    this.#epoll.remove(fd);
+  }
+
   /** Runs `runnable` once in the next turn, which then does not wait. */
   again(runnable: Runnable): void {
     this.#again.add(runnable);

@@ -201,8 +201,8 @@ export class Opening implements Dialer, Runnable, Timed {
 
   onUnreachable(error: SystemError, message: string): void {
     this.#dial = null;
-    const { loop, reporter, index } = this.#site;
-    reporter.unreachable(index);
+    const { loop, reporter, id } = this.#site;
+    reporter.unreachable(id);
     // An upstream that one client's address can't come to, or get answers from, is there for the others.
     const isNews = isOfSource(error, this.#sourceNow()) || (this.#member?.failed(loop.now) ?? true);
     this.#failures += `${this.#failures === '' ? '' : '; '}${message}`;

@@ -8,14 +8,15 @@ import { answeringSocket } from '../sys/udp-socket.js';
 import type { AccessEvent } from './access-entries.js';
 import { FlowTable } from './flow-table.js';
 import type { Parts } from './parts.js';
-import type { Site } from './site.js';
+import { type Site, socketsOf } from './site.js';
 import type { Timed } from './timers.js';
 import { Inlet } from './udp.js';
 import { type Dialed, dialUdp, type FlowEnd } from './udp-dial.js';
 import { Flow, isOwnFlow } from './udp-flow.js';
 
-/** Why a flow ends whose thread ends. */
+/** Why a flow ends whose thread ends, and one whose client has nowhere to send to any more. */
 export const STOPPED = 'the program ends';
+const LEFT = 'its address is not listened on any more';
 
 /** What is wrong with datagrams is said in so many lines a second, at most: sending them costs nobody anything. */
 const LINES_A_SECOND = 10;
@@ -27,29 +28,66 @@ const LINES_A_SECOND = 10;
 export class Flows implements Timed {
   deadline = Number.POSITIVE_INFINITY;
   tick = Number.POSITIVE_INFINITY;
+  /** What clients' datagrams come in by, but for what stands for original destinations. */
+  readonly inlets = new Set<Inlet>();
   readonly #table = new FlowTable<Flow>();
+  /** Flows of services that had an inlet before. They end in their time, and none begins there. */
+  readonly #before = new Set<Flows>();
+  /** Whose `before` these are. */
+  readonly #after = new Set<Flows>();
   /** Inlets that stand for original destinations, by those. */
   readonly #foreign = new Map<string, Inlet>();
-  readonly #mostConnections: number;
   #saidFull = false;
   #second = 0;
   #lines = 0;
 
-  /** `mostConnections` of the thread, whose places flows have too. */
   constructor(
     readonly site: Site,
-    mostConnections: number,
     readonly ownFlows: OwnSockets,
-  ) {
-    this.#mostConnections = mostConnections;
-  }
+  ) {}
 
   get size(): number {
     return this.#table.size;
   }
 
   find(key: Int32Array): Flow | null {
-    return this.#table.find(key);
+    return this.#table.find(key) ?? (this.#before.size === 0 ? null : this.#findBefore(key));
+  }
+
+  #findBefore(key: Int32Array): Flow | null {
+    for (const flows of this.#before) {
+      const flow = flows.#table.find(key);
+      if (flow !== null) return flow;
+    }
+    return null;
+  }
+
+  /** Has an inlet that was another's. */
+  follow(before: Flows, inlet: Inlet): void {
+    before.inlets.delete(inlet);
+    this.inlets.add(inlet);
+    for (const flows of [before, ...before.#before]) {
+      if (flows.size === 0) continue;
+      this.#before.add(flows);
+      flows.#after.add(this);
+    }
+    if (before.inlets.size > 0) return;
+    // Who comes anew to one of the original destinations is for us too.
+    for (const foreign of before.#foreign.values()) foreign.serve(this, 'none', null);
+  }
+
+  /** An inlet is there no more, and with the last one no client has any. */
+  lose(inlet: Inlet): void {
+    this.inlets.delete(inlet);
+    for (const flows of [this, ...this.#before]) {
+      for (const flow of [...flows.#table]) if (flow.inlet === inlet) flows.#end(flow, LEFT);
+    }
+    if (this.inlets.size > 0 || this.#after.size > 0) return;
+    for (const flows of [...this.#before]) {
+      flows.#after.delete(this);
+      if (flows.inlets.size === 0 && flows.#after.size === 0) flows.close(LEFT);
+    }
+    this.close(LEFT);
   }
 
   touch(flow: Flow): void {
@@ -77,7 +115,7 @@ export class Flows implements Timed {
     if (!this.#makeRoom()) return this.#refuse(`client ${from}: there is no room for a flow`);
     const dialed = dialUdp(site.service, client, ends);
     if ('message' in dialed) {
-      if (dialed.unreachable) site.reporter.unreachable(site.index);
+      if (dialed.unreachable) site.reporter.unreachable(site.id);
       return this.#refuse(`client ${from}: ${dialed.message}`);
     }
     return this.#open(inlet, key.slice(), original, dialed);
@@ -125,8 +163,7 @@ export class Flows implements Timed {
   #makeRoom(): boolean {
     const { thread, service, reporter } = this.site;
     const isFull = (): boolean =>
-      this.#table.size >= service.limits.flows ||
-      2 * thread.connections.size + thread.flowSockets >= 2 * this.#mostConnections;
+      this.#table.size >= service.limits.flows || socketsOf(thread) >= 2 * thread.mostConnections;
     while (isFull()) {
       const { oldest } = this.#table;
       if (oldest === null) return false;
@@ -210,8 +247,15 @@ export class Flows implements Timed {
     this.#release(flow.inlet);
     if (flow.member !== null) flow.member.connections--;
     this.site.counters.add('open', -1);
-    this.#event(reason === STOPPED ? 'done-stopped' : 'done-timed-out', flow);
+    this.#event(reason === STOPPED || reason === LEFT ? 'done-stopped' : 'done-timed-out', flow);
+    if (this.#table.size === 0) this.#leaveToOthers();
     thread.onClosed(null);
+  }
+
+  /** Nobody need ask here any more. */
+  #leaveToOthers(): void {
+    for (const flows of this.#after) flows.#before.delete(this);
+    this.#after.clear();
   }
 
   #onOpened(flow: Flow): void {
@@ -232,7 +276,7 @@ export class Flows implements Timed {
 
   /** What a flow sent to its target did not arrive. */
   onUnreachable(why: string): void {
-    this.#warn(why, () => this.site.reporter.unreachable(this.site.index));
+    this.#warn(why, () => this.site.reporter.unreachable(this.site.id));
   }
 
   /** Counts a datagram that begins no flow. `acl`: it is the access lists that refuse it. */

@@ -14,6 +14,7 @@ export const EPOLLET = 1 << 31;
 
 const EPOLL_CLOEXEC = 0o2000000;
 const EPOLL_CTL_ADD = 1;
+const EPOLL_CTL_DEL = 2;
 const EFD_NONBLOCK = 0o4000;
 const EFD_CLOEXEC = 0o2000000;
 
@@ -45,6 +46,11 @@ export class Epoll {
     this.#one[DATA] = fd;
     const added = libc.epollCtl(this.#fd, EPOLL_CTL_ADD, fd, this.#one);
     if (added === -1) must(-libc.errno(), 'epoll_ctl', `fd ${fd}`);
+  }
+
+  /** Takes a descriptor out that stays open. */
+  remove(fd: number): void {
+    libc.epollCtl(this.#fd, EPOLL_CTL_DEL, fd, this.#one);
   }
 
   /** Waits up to `timeout` ms, -1 for good: how many events there are, or an errno negated (EINTR among them). */

@@ -27,6 +27,8 @@ export const E = {
   NOTCONN: number('ENOTCONN'),
   CONNREFUSED: number('ECONNREFUSED'),
   TIMEDOUT: number('ETIMEDOUT'),
+  // Node has no name for it (asm-generic/errno.h).
+  TOOMANYREFS: 109,
   INPROGRESS: number('EINPROGRESS'),
 } as const;
 

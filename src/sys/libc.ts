@@ -31,6 +31,9 @@ const bindLate = <A extends readonly unknown[]>(
   };
 };
 
+/** Where the bytes of a buffer stand: for structs that point to others. Keep the buffer reachable meanwhile. */
+export const addressOf: (memory: Buffer) => bigint = koffi.address;
+
 /** The errno of this thread's last call. */
 export const errno: () => number = koffi.errno;
 
@@ -118,6 +121,16 @@ export const epollWait = bind<(epoll: Fd, events: Memory, most: number, timeout:
   'int',
   ['int', 'void *', 'int', 'int'],
 );
+export const sendmsg = bindLate<readonly [fd: Fd, message: Memory, flags: number]>('sendmsg', 'long', [
+  'int',
+  'void *',
+  'int',
+]);
+export const recvmsg = bindLate<readonly [fd: Fd, message: Memory, flags: number]>('recvmsg', 'long', [
+  'int',
+  'void *',
+  'int',
+]);
 export const recvmmsg = bindLate<readonly [fd: Fd, headers: Memory, count: number, flags: number, timeout: null]>(
   'recvmmsg',
   'int',

@@ -38,6 +38,7 @@ const SO_LINGER = 13;
 export const SO_REUSEPORT = 15;
 const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
+const SO_BINDTOIFINDEX = 62;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
 export const SOL_IP = 0;
@@ -168,7 +169,7 @@ export const boundUnixSocket = (address: UnixAddress): number => {
 };
 
 /**
- * `backlog`: connections that wait to be accepted, at most.
+ * `backlog`: connections that wait to be accepted, at most; called again, it changes that (listen(2)).
  * @throws SystemError with the address, as EADDRINUSE when another socket listens there that does not share it
  */
 export const startListening = (
@@ -182,10 +183,10 @@ export const startListening = (
 /** The kernel cuts it to net.core.somaxconn, which is 4096 since Linux 5.4 (listen(2)). */
 const MOST_BACKLOG = 65_535;
 
-/** The options that accepted sockets inherit from their listener. */
-export const prepareListener = (fd: number): void => {
+/** The options that accepted sockets inherit from their listener. `keepalive`: SO_KEEPALIVE. */
+export const prepareListener = (fd: number, keepalive = true): void => {
   setInteger(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  setInteger(fd, SOL_SOCKET, SO_KEEPALIVE, keepalive ? 1 : 0);
 };
 
 /** Has the kernel find out, in hours, whether a silent peer is still there (SO_KEEPALIVE, tcp(7)). */
@@ -206,6 +207,21 @@ export const receiveUrgentInline = (fd: number): void => {
 export const stopListening = (fd: number): void => {
   libc.shutdown(fd, SHUT_RD);
 };
+
+/**
+ * Lets no more handshakes begin on a listening TCP socket: who comes now is refused. Those that have begun come to their
+ * end, and what waits is there to be accepted, where to close it at once would reset them all. There is no way back.
+ *
+ * A socket that is bound to an interface is not found for what comes by others (inet_sk_bound_dev_eq in
+ * include/net/inet_sock.h), and the kernel takes the number of one that there is not; it needs no privilege since Linux
+ * 5.7 (sock_bindtoindex_locked in net/core/sock.c). A handshake has the interface that it began with.
+ */
+export const stopHandshakes = (fd: number): void => {
+  setInteger(fd, SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE);
+};
+
+/** The kernel counts interfaces from 1. */
+const NO_INTERFACE = 0x7fffffff;
 
 /**
  * Starts a connect: 0, or -EINPROGRESS while it is under way, or another errno negated (connect(2)). To a unix address it

@@ -91,13 +91,15 @@ export const answeringSocket = (address: SocketAddress): number => {
   return outcome;
 };
 
-/** Has each datagram come with the local address that it was for (IP_PKTINFO, IPV6_RECVPKTINFO). */
-export const tellLocalAddress = (fd: number, ipv6: boolean): number =>
-  ipv6 ? setInteger(fd, SOL_IPV6, IPV6_RECVPKTINFO, 1) : setInteger(fd, SOL_IP, IP_PKTINFO, 1);
+/** Has each datagram come with the local address that it was for, or not any more (IP_PKTINFO, IPV6_RECVPKTINFO). */
+export const tellLocalAddress = (fd: number, ipv6: boolean, tell = true): number =>
+  ipv6 ? setInteger(fd, SOL_IPV6, IPV6_RECVPKTINFO, tell ? 1 : 0) : setInteger(fd, SOL_IP, IP_PKTINFO, tell ? 1 : 0);
 
-/** Has each come with the address that it was for before TPROXY brought it here (IP_RECVORIGDSTADDR). */
-export const tellOriginalDestination = (fd: number, ipv6: boolean): number =>
-  ipv6 ? setInteger(fd, SOL_IPV6, IPV6_ORIGDSTADDR, 1) : setInteger(fd, SOL_IP, IP_ORIGDSTADDR, 1);
+/** Has each come with the address that it was for before TPROXY brought it here, or not any more (IP_RECVORIGDSTADDR). */
+export const tellOriginalDestination = (fd: number, ipv6: boolean, tell = true): number =>
+  ipv6
+    ? setInteger(fd, SOL_IPV6, IPV6_ORIGDSTADDR, tell ? 1 : 0)
+    : setInteger(fd, SOL_IP, IP_ORIGDSTADDR, tell ? 1 : 0);
 
 /** Connects a socket (udp(7)): it sends to this address, and receives from it alone. 0, or an errno negated. */
 export const connectUdp = (fd: number, address: SocketAddress): number =>

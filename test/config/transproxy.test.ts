@@ -115,6 +115,21 @@ describe('a command line of transproxy', () => {
     });
   });
 
+  it('takes over from the process of a pid file, which is its own then, unless it says another', () => {
+    const request = parseTransproxy('-s 80 --takeover /run/t.pid proxy 80'.split(' '));
+    assert.ok(request.kind === 'plan');
+    assert.equal(request.takeover, '/run/t.pid');
+    assert.equal(request.plan.pidFile, '/run/t.pid');
+    assert.equal(plan('-s 80 --takeover /run/t.pid -P /run/u.pid proxy 80').pidFile, '/run/u.pid');
+    refused('--takeover /run/t.pid proxy 80', /^--takeover needs -s \(--server\)/);
+  });
+
+  it('drains for some seconds, or not at all', () => {
+    assert.equal(plan('-s 80 --drain 1.5 proxy 80').drain, 1500);
+    assert.equal(plan('-s 80 --drain 0 proxy 80').drain, 0);
+    refused('-s 80 --drain soon proxy 80', /^--drain/);
+  });
+
   it('makes one service of all its ports', () => {
     assert.deepEqual(service('-s 8081 -s 8082 -b localhost proxy 80').listen, [
       { host: 'localhost', port: 8081 },

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import type { SocketAddress } from '../../src/address.js';
-import { adoptListeners, type Listening, openListeners } from '../../src/control/listen.js';
+import { placesOf } from '../../src/control/listen.js';
+import { type Change, Listeners } from '../../src/control/listeners.js';
 import { DEFAULT_PLAN, type Plan, type Service, targetTo } from '../../src/plan.js';
 import { closeFd } from '../../src/sys/process.js';
 import { inheritedKind, localAddress } from '../../src/sys/socket.js';
@@ -12,11 +13,20 @@ const planOf = (...services: readonly Service[]): Plan => ({ ...DEFAULT_PLAN, se
 
 const udp = (more: Partial<Service> = {}): Service => ({ ...serviceOf(), protocol: 'udp', ...more }) as Service;
 
-const fdsOf = ({ handles }: Listening): number[] => handles.flat().map(({ fd }) => fd);
+/** What a plan listens on, and how it came to it. */
+const open = async (plan: Plan, workers: number): Promise<Change> => {
+  const listeners = new Listeners(workers, async () => {}, assert.fail);
+  return listeners.prepare(await placesOf(plan));
+};
 
-const closeAfter = (t: TestContext, listening: Listening): Listening => {
-  t.after(() => fdsOf(listening).forEach(closeFd));
-  return listening;
+const adopt = (service: Service, fd: number, workers: number) =>
+  new Listeners(workers, async () => {}, assert.fail).adopt([fd], service);
+
+const fdsOf = ({ handles }: Change): number[] => handles.flat().map(({ fd }) => fd);
+
+const closeAfter = (t: TestContext, change: Change): Change => {
+  t.after(() => change.abandon());
+  return change;
 };
 
 /** A port of UDP that was free a moment ago. */
@@ -31,21 +41,21 @@ describe('listening for datagrams', () => {
   test('each worker has a socket of its own on the same address', async (t) => {
     const port = freePort();
     const plan = planOf(udp({ listen: [{ host: '127.0.0.1', port }] }));
-    const listening = closeAfter(t, await openListeners(plan, 3));
+    const listening = closeAfter(t, await open(plan, 3));
     const fds = fdsOf(listening);
     assert.equal(new Set(fds).size, 3);
     for (const fd of fds) {
       assert.equal(inheritedKind(fd), 'datagram');
       assert.deepEqual(localAddress(fd), { ip: '127.0.0.1', port });
     }
-    assert.deepEqual(listening.names, [`127.0.0.1:${port} (udp)`]);
+    assert.deepEqual(listening.opened, [`127.0.0.1:${port} (udp)`]);
   });
 
   test('TCP and UDP may have one port number', async (t) => {
     const port = freePort();
     const listen = [{ host: '127.0.0.1', port }];
     const plan = planOf(udp({ listen }), serviceOf({ listen }));
-    const listening = closeAfter(t, await openListeners(plan, 1));
+    const listening = closeAfter(t, await open(plan, 1));
     assert.deepEqual(fdsOf(listening).map(inheritedKind), ['datagram', 'listening']);
   });
 
@@ -53,13 +63,13 @@ describe('listening for datagrams', () => {
     const port = freePort();
     const plan = planOf(udp({ listen: [{ host: '127.0.0.1', port }] }));
     for (const workers of [1, 2]) {
-      const listening = await openListeners(plan, workers);
+      const listening = await open(plan, workers);
       for (const more of [1, 2]) {
-        await assert.rejects(openListeners(plan, more), new RegExp(`bind 127.0.0.1:${port}: EADDRINUSE`));
+        await assert.rejects(open(plan, more), new RegExp(`bind 127.0.0.1:${port}: EADDRINUSE`));
       }
-      fdsOf(listening).forEach(closeFd);
+      listening.abandon();
     }
-    closeAfter(t, await openListeners(plan, 1));
+    closeAfter(t, await open(plan, 1));
   });
 
   for (const [what, more, why] of [
@@ -74,7 +84,7 @@ describe('listening for datagrams', () => {
   ] as readonly [string, Partial<Service>, RegExp][]) {
     test(`${what} is refused, by the service's name`, async () => {
       const service = udp({ listen: [{ host: '127.0.0.1', port: freePort() }], name: 'names', ...more });
-      await assert.rejects(openListeners(planOf(service), 1), (error: Error) => {
+      await assert.rejects(open(planOf(service), 1), (error: Error) => {
         assert.match(error.message, why);
         assert.match(error.message, /^names: /);
         return true;
@@ -85,9 +95,9 @@ describe('listening for datagrams', () => {
   test('a socket that was handed over is for one worker, since each datagram would come to another', (t) => {
     const fd = boundUdpSocket({ ip: '127.0.0.1', port: 0 }, false, false);
     t.after(() => closeFd(fd));
-    const { handles, names } = adoptListeners(planOf(udp()), [fd], 3);
+    const { handles, opened } = adopt(udp(), fd, 3);
     assert.deepEqual(handles, [[{ service: 0, fd, host: null }], [], []]);
-    assert.deepEqual(names, [`127.0.0.1:${localAddress(fd)?.port} (udp)`]);
+    assert.deepEqual(opened, [`127.0.0.1:${localAddress(fd)?.port} (udp)`]);
   });
 
   test('a socket of the other protocol is an error', (t) => {
@@ -97,8 +107,8 @@ describe('listening for datagrams', () => {
       closeFd(fd);
       door.close();
     });
-    assert.throws(() => adoptListeners(planOf(serviceOf()), [fd], 1), { message: `test: fd ${fd} is no tcp socket` });
-    assert.throws(() => adoptListeners(planOf(udp()), [door.fd], 1), {
+    assert.throws(() => adopt(serviceOf(), fd, 1), { message: `test: fd ${fd} is no tcp socket` });
+    assert.throws(() => adopt(udp(), door.fd, 1), {
       message: `test: fd ${door.fd} is no udp socket`,
     });
   });

@@ -1,28 +1,52 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { removePidFile, writePidFile } from '../../src/control/pid-file.js';
+import { PidFile, readPidFile } from '../../src/control/pid-file.js';
 import { Child, folder, freePort, PROGRAM } from './children.js';
 
 describe('the pid file', () => {
   test('holds our number in a line, in the place of an older one', (t) => {
     const path = join(folder(t), 'tproxy.pid');
-    writePidFile(path);
-    writePidFile(path);
+    writeFileSync(path, '4711\n');
+    const file = new PidFile(path);
+    assert.equal(readPidFile(path), 4711);
+    file.write();
     assert.equal(readFileSync(path, 'latin1'), `${process.pid}\n`);
-    removePidFile(path);
+    assert.equal(readPidFile(path), process.pid);
+    file.remove();
     assert.equal(existsSync(path), false);
+    assert.equal(readPidFile(path), null);
+  });
+
+  test('that another process has written its number into is not removed', (t) => {
+    const path = join(folder(t), 'tproxy.pid');
+    const file = new PidFile(path);
+    file.write();
+    writeFileSync(path, '4711\n');
+    file.remove();
+    assert.equal(existsSync(path), true);
   });
 
   test('that cannot be removed any more is no error', (t) => {
-    removePidFile(join(folder(t), 'gone', 'tproxy.pid'));
+    const path = join(folder(t), 'tproxy.pid');
+    const file = new PidFile(path);
+    rmSync(path);
+    file.remove();
+  });
+
+  test('that names no process is a failure when it is read', (t) => {
+    const path = join(folder(t), 'tproxy.pid');
+    for (const text of ['0', '-1', '12 34', 'x', '12345678901']) {
+      writeFileSync(path, text);
+      assert.throws(() => readPidFile(path), { message: `pid file ${path}: it names no process`, exitCode: 66 }, text);
+    }
   });
 
   test('that cannot be written is a failure with path, errno and exit code', (t) => {
     const path = join(folder(t), 'nowhere', 'tproxy.pid');
-    assert.throws(() => writePidFile(path), { name: 'Failure', message: `pid file ${path}: ENOENT`, exitCode: 73 });
+    assert.throws(() => new PidFile(path), { name: 'Failure', message: `pid file ${path}: ENOENT`, exitCode: 73 });
   });
 
   test('is there while the server serves, and gone after it has ended', async (t) => {

@@ -5,8 +5,8 @@ import { describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { until } from '../../scripts/lab/until.js';
 import { isUnix, type UpstreamAddress } from '../../src/address.js';
-import { startProbes } from '../../src/control/probes.js';
-import { DEFAULT_PLAN } from '../../src/plan.js';
+import { Probes } from '../../src/control/probes.js';
+import type { Service } from '../../src/plan.js';
 import { planOf, recordingLog } from './plans.js';
 
 const LOOPBACK = '127.0.0.1';
@@ -55,7 +55,7 @@ const startProbing = (line: string, addresses: (readonly UpstreamAddress[])[]) =
   const log = recordingLog();
   const changes: Change[] = [];
   let probed = 0;
-  const stop = startProbes(planOf(`--check 0.01 ${line}`), {
+  const probes = new Probes({
     log,
     addressesOf: (_, host) => {
       probed++;
@@ -65,6 +65,8 @@ const startProbing = (line: string, addresses: (readonly UpstreamAddress[])[]) =
       if (!isUnix(address)) changes.push({ service, host, port: address.port, up });
     },
   });
+  probes.begin(planOf(`--check 0.01 ${line}`).services.entries());
+  const stop = (): void => probes.end([0]);
   return { log, changes, addresses, stop, probed: () => probed };
 };
 
@@ -138,15 +140,13 @@ describe('probes', () => {
     const [first] = planOf('--check 0.01 -t --source 127.0.0.7 a 1').services;
     assert.ok(first !== undefined);
     const of = (source: string | null) => ({ ...first, targets: [{ to: { host: 'a', port: 1 }, weight: 1, source }] });
-    const stop = startProbes(
-      { ...DEFAULT_PLAN, services: [of(null), of('127.0.0.8')] },
-      {
-        log: recordingLog(),
-        addressesOf: () => [{ ip: LOOPBACK, port: portOf(server) }],
-        onHealth: () => assert.fail('changed'),
-      },
-    );
-    t.after(stop);
+    const probes = new Probes({
+      log: recordingLog(),
+      addressesOf: () => [{ ip: LOOPBACK, port: portOf(server) }],
+      onHealth: () => assert.fail('changed'),
+    });
+    probes.begin([of(null), of('127.0.0.8')].entries());
+    t.after(() => probes.end([0, 1]));
     await until('a probe from each', () => seen.size >= 2);
     assert.deepEqual([...seen].sort(), ['127.0.0.7', '127.0.0.8']);
   });
@@ -154,12 +154,13 @@ describe('probes', () => {
   test('they leave UDP alone, to which nobody can connect', async (t) => {
     const [service] = planOf('--check 0.01 -t a 1').services;
     assert.ok(service !== undefined);
-    const owner = {
+    const probes = new Probes({
       log: recordingLog(),
       addressesOf: () => assert.fail('probed'),
       onHealth: () => assert.fail('changed'),
-    };
-    t.after(startProbes({ ...DEFAULT_PLAN, services: [{ ...service, protocol: 'udp' }] }, owner));
+    });
+    probes.begin([[0, { ...service, protocol: 'udp' }]]);
+    t.after(() => probes.end([0]));
     const others = startProbing('a 1', [[]]);
     t.after(others.stop);
     await until('five probes of another plan', () => others.probed() >= 5);
@@ -194,13 +195,14 @@ describe('probes', () => {
   });
 
   test('there are none without --check, nor after their end', async (t) => {
-    const owner = {
+    const probes = new Probes({
       log: recordingLog(),
       addressesOf: () => assert.fail('probed'),
       onHealth: () => assert.fail('changed'),
-    };
-    startProbes(planOf('a 1'), owner);
-    startProbes(planOf('--check 0.01 a 1'), owner)();
+    });
+    probes.begin(planOf('a 1').services.entries());
+    probes.begin([[7, planOf('--check 0.01 a 1').services[0] as Service]]);
+    probes.end([7]);
     const others = startProbing('a 1', [[]]);
     t.after(others.stop);
     await until('five probes of another plan', () => others.probed() >= 5);

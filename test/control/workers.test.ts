@@ -5,7 +5,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { Workers, type WorkersOwner } from '../../src/control/workers.js';
 import { allocateCounters, total } from '../../src/counters.js';
-import type { Command, Report, WorkerStart } from '../../src/messages.js';
+import type { Command, Report, ServiceStart, WorkerStart } from '../../src/messages.js';
 import { allocateOwnSockets } from '../../src/own-sockets.js';
 import { DEFAULT_PLAN, type Plan } from '../../src/plan.js';
 import { Door, serviceOf } from '../data/rig.js';
@@ -13,9 +13,9 @@ import { readAll, server } from './children.js';
 
 const service = serviceOf({ name: 'relay' });
 
-const plan: Plan = {
+const { services: _, ...settings }: Plan = {
   ...DEFAULT_PLAN,
-  services: [service],
+  services: [],
   accessLog: { path: '/dev/null', format: 'transproxy' },
   foreground: true,
   workers: 1,
@@ -46,16 +46,24 @@ class Owner implements WorkersOwner {
   }
 }
 
+const serviceStart = (over: Partial<ServiceStart> = {}): ServiceStart => ({
+  id: 0,
+  service,
+  addresses: [[]],
+  counters: allocateCounters(1),
+  affinity: null,
+  ...over,
+});
+
 const begin = (over: Partial<Omit<WorkerStart, 'wakeFd'>> = {}): Omit<WorkerStart, 'wakeFd'> => ({
   index: 0,
-  plan,
+  settings,
+  services: [serviceStart()],
   listeners: [],
-  addresses: [[]],
   maxConnections: 10,
   maxPipes: 10,
-  counters: [allocateCounters(1)],
+  knockFd: null,
   ownSockets: allocateOwnSockets(),
-  affinities: [null],
   ...over,
 });
 
@@ -70,8 +78,7 @@ const serve = async (t: TestContext, port: number): Promise<[Workers, Owner, Doo
   await workers.start(
     begin({
       listeners: [{ service: 0, fd: door.fd, host: null }],
-      addresses: [[[{ ip: '127.0.0.1', port }]]],
-      counters: [counters],
+      services: [serviceStart({ addresses: [[{ ip: '127.0.0.1', port }]], counters })],
     }),
   );
   t.after(() => door.close());
@@ -136,7 +143,7 @@ describe('Workers', () => {
     const owner = new Owner();
     const workers = new Workers(owner);
     await workers.start(begin());
-    workers.tell({ kind: 'addresses', service: 0, host: 0, addresses: null } as unknown as Command);
+    workers.tell({ kind: 'leave', fds: null } as unknown as Command);
     await owner.until(() => owner.deaths.length > 0);
     assert.match(owner.deaths[0] ?? '', /^worker 0: .*TypeError/s);
     // As the owner does at once.
@@ -147,10 +154,10 @@ describe('Workers', () => {
   test('a worker that dies before it serves fails the start, and the others can be stopped', within, async () => {
     const owner = new Owner();
     const workers = new Workers(owner);
-    const counters = [allocateCounters(2)];
-    await workers.start(begin({ counters }));
+    const services = [serviceStart({ counters: allocateCounters(2) })];
+    await workers.start(begin({ services }));
     await assert.rejects(
-      workers.start(begin({ index: 1, counters, listeners: [{ service: 0, fd: 987_654, host: null }] })),
+      workers.start(begin({ index: 1, services, listeners: [{ service: 0, fd: 987_654, host: null }] })),
       /EBADF/,
     );
     await workers.stop();

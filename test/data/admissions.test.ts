@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Listener } from '../../src/data/listener.js';
+import { Listener, onRoom } from '../../src/data/listener.js';
 import { Door, openDescriptors, type Peer, type Settings, Stage, turns, until } from './rig.js';
 import { withClock } from './talk.js';
 
@@ -18,7 +18,7 @@ const held = (settings: Settings = {}): { stage: Stage; client: Peer; id: number
 describe('a client that TCP wrappers decide on', () => {
   test('is asked about by service and address, and nobody is connected to until the answer is there', () => {
     const { stage, client, id } = held();
-    assert.deepEqual(stage.questions, [[id, 0, '127.0.0.1']]);
+    assert.deepEqual(stage.questions, [[id, WRAPPED.tcpWrappers, '127.0.0.1']]);
     client.send('early');
     let upstream: Peer | null = null;
     stage.play(
@@ -97,8 +97,8 @@ describe('a client that TCP wrappers decide on', () => {
     const stage = new Stage(WRAPPED);
     const door = new Door();
     stage.thread.mostConnections = 2;
-    const listener = new Listener(stage.site, door.fd);
-    stage.thread.onClosed = () => listener.onClosed();
+    new Listener(stage.site, door.fd);
+    stage.thread.onClosed = () => onRoom(stage.thread);
     const clients = [1, 2, 3].map(() => door.connect());
     stage.play(
       (function* () {

@@ -721,8 +721,10 @@ describe('deadlines', () => {
       talk.upstream.send(body);
       for (let i = 0; i < 4000 && talk.client.state === 'open'; i++) {
         talk.upstream.flush();
+        const before = talk.client.bytes;
         talk.client.read(65_536);
-        clock.now += 100;
+        // Time in which the kernel of a busy machine brings nothing is not the client's.
+        if (talk.client.bytes > before) clock.now += 100;
         yield;
         yield;
       }

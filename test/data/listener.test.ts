@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Listener } from '../../src/data/listener.js';
+import { Listener, onRoom } from '../../src/data/listener.js';
 import { Door, openDescriptors, type Peer, type Script, Stage, turns, until } from './rig.js';
 
 /** A stage whose service listens on `door`. */
@@ -10,8 +10,8 @@ const serving = (mostConnections: number, service: ConstructorParameters<typeof 
   const stage = new Stage(service);
   const door = new Door();
   stage.thread.mostConnections = mostConnections;
-  const listener = new Listener(stage.site, door.fd);
-  stage.thread.onClosed = () => listener.onClosed();
+  new Listener(stage.site, door.fd);
+  stage.thread.onClosed = () => onRoom(stage.thread);
   return [stage, door];
 };
 

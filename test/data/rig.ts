@@ -364,6 +364,7 @@ export class Stage {
       connections: this.connections,
       flowSockets: 0,
       mostConnections: 1000,
+      waiting: new Set(),
       names: new Names((name) => this.asked.push(name)),
       admissions: new Admissions(this.loop, (...question) => this.questions.push(question)),
       onClosed: () => {},

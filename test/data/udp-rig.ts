@@ -111,7 +111,8 @@ export class UdpStage extends Stage {
     super({ protocol: 'udp', ...settings }, addresses ?? [own]);
     own.push(this.target.address);
     if (addresses === undefined && this.site.targets !== null) this.site.setAddresses(0, own);
-    this.flows = new Flows(this.site, mostConnections, new OwnSockets(allocateOwnSockets(), 'udp'));
+    this.thread.mostConnections = mostConnections;
+    this.flows = new Flows(this.site, new OwnSockets(allocateOwnSockets(), 'udp'));
     this.inlets = at.map((address) => {
       const fd = boundUdpSocket(address, false, false);
       this.#fds.push(fd);

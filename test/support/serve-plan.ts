@@ -1,10 +1,10 @@
 /**
- * The program without a dialect: `node serve-plan.js FILE`, where FILE is a plan in JSON. What it leaves out is as in the
- * defaults of src/plan.ts.
+ * The program without a dialect: `node serve-plan.js FILE [PIDFILE]`, where FILE is a plan in JSON, which is read again on
+ * SIGHUP, and PIDFILE that of a process to take over from. What FILE leaves out is as in the defaults of src/plan.ts.
  */
 import { readFileSync } from 'node:fs';
 import { supervise } from '../../src/control/supervisor.js';
-import { Failure } from '../../src/failure.js';
+import { EX, Failure } from '../../src/failure.js';
 import { DEFAULT_LIMITS, DEFAULT_PLAN, DEFAULT_SERVICE, type Limits, type Plan, type Service } from '../../src/plan.js';
 
 export type GivenService = Partial<Omit<Service, 'limits' | 'http'>> &
@@ -12,8 +12,15 @@ export type GivenService = Partial<Omit<Service, 'limits' | 'http'>> &
 
 export type GivenPlan = Partial<Omit<Plan, 'services'>> & { readonly services: readonly GivenService[] };
 
+const [file = '', takeover] = process.argv.slice(2);
+
 const read = (): Plan => {
-  const given = JSON.parse(readFileSync(process.argv[2] as string, 'utf8')) as GivenPlan;
+  let given: GivenPlan;
+  try {
+    given = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new Failure(`${file}:1: ${(error as Error).message}`, EX.CONFIG);
+  }
   return {
     ...DEFAULT_PLAN,
     foreground: true,
@@ -30,7 +37,7 @@ const read = (): Plan => {
 
 const run = async (): Promise<number> => {
   try {
-    return await supervise(read(), []);
+    return await supervise(read(), [], { reread: () => ({ plan: read(), warnings: [] }), takeover });
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     console.error(error.message);
