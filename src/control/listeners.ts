@@ -128,7 +128,7 @@ export class Listeners {
         const fds = known ?? fresh?.fds ?? [];
         if (fresh !== null && fds.length > 0) names.push(place.name);
         const { index, host, service } = place;
-        shares.push({ service: index, isUdp: service.protocol === 'udp', host, fds });
+        shares.push({ service: index, isUdp: service.protocol === 'udp', host: host ?? '::', fds });
       }
     } catch (error) {
       abandon();
@@ -253,7 +253,7 @@ export class Listeners {
     for (const { service, isUdp, host, fds } of shares) {
       const most = fds.length === 0 || isUdp ? fds.length : Math.max(this.#workers, fds.length);
       for (let i = 0; i < most; i++) {
-        handles[i % this.#workers]?.push({ service, fd: fds[i % fds.length] as number, host: host ?? '::' });
+        handles[i % this.#workers]?.push({ service, fd: fds[i % fds.length] as number, host });
       }
     }
     return handles;
