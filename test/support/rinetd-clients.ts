@@ -26,7 +26,7 @@ export interface Probe {
 export type Answer = string;
 
 /** How long a datagram may take before it counts as refused; nothing tells a client that. */
-const SILENCE = 1000;
+const SILENCE = 2500;
 
 const asked = (text: string): Asked => JSON.parse(text) as Asked;
 
