@@ -128,7 +128,7 @@ export class Listeners {
         const fds = known ?? fresh?.fds ?? [];
         if (fresh !== null && fds.length > 0) names.push(place.name);
         const { index, host, service } = place;
-        shares.push({ service: index, isUdp: service.protocol === 'udp', host, fds });
+        shares.push({ service: index, isUdp: service.protocol === 'udp', host: host ?? '::', fds });
       }
     } catch (error) {
       abandon();

@@ -323,7 +323,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.#upstreamAddress = address;
     this.#event = null;
     if (this.site.reporter.verbose) this.#logConnected(endpoint);
-    if (this.site.service.limits.idle === Number.POSITIVE_INFINITY) {
+    if (this.site.service.keepalive && this.site.service.limits.idle === Number.POSITIVE_INFINITY) {
       // Nothing else would end the connection of a peer that is gone. Under inetd the client's had no listener of ours.
       keepAlive(endpoint.fd);
       keepAlive(this.#client.fd);
