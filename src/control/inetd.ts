@@ -1,7 +1,7 @@
 import { fstatSync } from 'node:fs';
 import { allocateCounters, CounterRow } from '../counters.js';
 import { AccessEntries } from '../data/access-entries.js';
-import { admit } from '../data/connection.js';
+import { admit } from '../data/admit.js';
 import { Loop } from '../data/loop.js';
 import { Names } from '../data/names.js';
 import { Site, type Thread } from '../data/site.js';

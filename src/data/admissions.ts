@@ -1,6 +1,6 @@
 import { type ClientAddress, formatAddress } from '../address.js';
 import type { Entrance } from './access-entries.js';
-import { begin, refuse } from './connection.js';
+import { begin, refuse } from './admit.js';
 import type { Loop } from './loop.js';
 import type { Site } from './site.js';
 import type { Timed } from './timers.js';

@@ -5,65 +5,49 @@ import {
   formatEnd,
   isUnix,
   type OriginalDestination,
-  type SocketAddress,
-  sameAddress,
   type UpstreamAddress,
 } from '../address.js';
-import type { HostPort, LogLevel, Passage, Service, UnixAddress } from '../plan.js';
-import { SystemError } from '../sys/errno.js';
-import { closeFd } from '../sys/process.js';
-import {
-  keepAlive,
-  localAddress,
-  originalDestination,
-  receive,
-  resetOnClose,
-  shutdownSend,
-  tproxyDestination,
-} from '../sys/socket.js';
-import type { AccessEvent, Entrance, Visit } from './access-entries.js';
-import type { Acl, Refusal } from './acl.js';
-import type { Admissions } from './admissions.js';
-import type { Detected } from './detect.js';
+import type { LogLevel, Passage } from '../plan.js';
+import { keepAlive, localAddress, shutdownSend } from '../sys/socket.js';
+import { isOwn, LOOP, originalOf } from './accepted.js';
+import type { AccessEvent, Entrance } from './access-entries.js';
+import { describe, logBegin, logEnd, nameOf, type Told, visitOf } from './connection-lines.js';
 import { Endpoint } from './endpoint.js';
+import type { FirstBytes, FirstBytesLink } from './first-bytes.js';
 import type { FtpLink, FtpRelay } from './ftp-relay.js';
 import type { HttpLink, HttpRelay } from './http-relay.js';
-import { type Runnable, SCRATCH_SIZE } from './loop.js';
+import { Linger, type LingerLink } from './linger.js';
+import type { Runnable } from './loop.js';
 import { type Closed, type Opened, type Opener, Opening, type Way } from './opening.js';
 import type { Parts } from './parts.js';
 import type { Member } from './pool.js';
-import { ENDED, FAILED, type Filter, MORE, Pump } from './pump.js';
+import { ENDED, FAILED, MORE, Pump } from './pump.js';
 import type { Site } from './site.js';
 import { sourceOf } from './source.js';
 import type { Timed } from './timers.js';
-
-/** How long a client may take to read what ends its connection, in ms (RFC 9112 section 9.6). */
-const LINGER = 2000;
-
-/** The same in bytes: what it may send meanwhile, to be thrown away. */
-const LINGER_BYTES = 1024 * 1024;
+import { directWay, type Goer, relayEnd, upstreamsFor, upstreamWay, whereItGoes } from './ways.js';
 
 const NOTHING = Buffer.alloc(0);
 
 /**
  * One client's connection, from accept to close. It owns both sockets, and nobody else closes them.
  *
- * A relay opens its way first and then pumps both ways. In http mode the first bytes say what it is (detect.ts): HTTP
+ * A relay opens its way first and then pumps both ways. In http mode the first bytes say what it is (first-bytes.ts): HTTP
  * gets an HttpRelay, which filters both pumps and says which ways to open; everything else gets a way by the service's
  * passage for it, and is pumped. Ends of stream pass on each way for itself, and a reset passes on.
  */
-export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, Filter {
+export class Connection implements Runnable, Timed, Opener, Goer, Told, FirstBytesLink, HttpLink, FtpLink, LingerLink {
   deadline: number;
   tick = Number.POSITIVE_INFINITY;
   readonly original: OriginalDestination | null;
+  /** See Told. */
+  readonly since: number;
+  upstreamAddress: UpstreamAddress | null = null;
   readonly toUpstream: Pump;
   readonly toClient: Pump;
   readonly #client: Endpoint;
-  readonly #entrance: Entrance | null;
-  readonly #opened: number;
   #lastActive: number;
   #upstream: Endpoint | null = null;
-  #upstreamAddress: UpstreamAddress | null = null;
   #member: Member | null = null;
   #opening: Opening | null = null;
   /** The way goes, or tries to go, past all upstreams. */
@@ -72,16 +56,14 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   #relayedTo: End | null = null;
   /** What the access log calls the end of a way that is not HTTP's. */
   #destination: string | null = null;
-  /** The client's first bytes, until they say what it speaks; null from then on, and in a relay. */
-  #first: Buffer | null = null;
+  /** null once a way is open, or it is HTTP; and in a relay. */
+  #first: FirstBytes | null = null;
   #http: HttpRelay | null = null;
   #ftp: FtpRelay | null = null;
   #toUpstreamEnded = false;
   #toClientEnded = false;
-  #lingering = false;
-  /** Why it lingers. */
-  #reason: string | null = null;
-  #discarded = 0;
+  /** null: it does not end yet. */
+  #linger: Linger | null = null;
   #closed = false;
   /** Why it broke off; null: it did not. */
   #failure: string | null = null;
@@ -89,25 +71,24 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   #event: AccessEvent | null = null;
 
   /**
-   * Takes `fd` over, a connected socket. start() is next. `entrance`: see admit.
+   * Takes `fd` over, a connected socket. start() is next. `entrance`: see Told.
    * @throws SystemError when epoll does not take the descriptor, which stays the caller's then
    */
   constructor(
     readonly site: Site,
     fd: number,
     readonly clientAddress: ClientAddress | null,
-    entrance: Entrance | null = null,
+    readonly entrance: Entrance | null = null,
   ) {
     const { loop, service, thread, counters } = site;
     // Of all clients only those of a unix socket have no address.
     this.#client = new Endpoint(loop, fd, this, true, clientAddress === null);
-    this.#entrance = entrance;
-    this.#opened = loop.now;
+    this.since = loop.now;
     this.#lastActive = loop.now;
     this.toUpstream = new Pump(loop, this.#client, null);
     this.toClient = new Pump(loop, null, this.#client);
     // A relay to a fixed target has no use for it, and saves two system calls.
-    this.original = service.targets.length > 0 ? null : this.#findOriginal(entrance?.port ?? null);
+    this.original = service.targets.length > 0 ? null : originalOf(site, fd, clientAddress, entrance?.port ?? null);
     this.deadline = loop.now + (service.mode === 'http' ? service.limits.firstByte : service.limits.idle);
     loop.timers.watch(this);
     thread.connections.add(this);
@@ -117,27 +98,25 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
 
   start(): void {
     const { service, reporter } = this.site;
-    if (service.logConnections) reporter.log('notice', `${prefix(this.site)}Connecting ${this.#ends()}`);
-    if (reporter.access?.tellsEvents) reporter.access.event('opened', this.#visit());
+    if (service.logConnections) logBegin(this);
+    if (reporter.access?.tellsEvents) reporter.access.event('opened', visitOf(this));
     if (reporter.verbose) this.log('debug', 'accepted');
     if (service.mode === 'http') {
-      this.#first = NOTHING;
-      this.toUpstream.filter = this;
-      this.toUpstream.unseen = 0;
+      this.#first = (this.site.parts as Parts).firstBytes(this);
       return;
     }
     if (this.site.targets === null && this.original === null) {
       const why = 'no original destination: the connection was not redirected here, so there is nowhere to go';
-      this.#giveUp(why, 'local-connect-failed -');
+      this.giveUp(why, 'local-connect-failed -');
       return;
     }
     if (service.upstreams.length === 0) {
       this.#openDirect();
       return;
     }
-    const end = this.#relayEnd();
+    const end = relayEnd(this);
     if (end === null) {
-      this.#giveUp('no proxy can be told to connect to a socket of this host', 'local-connect-failed -');
+      this.giveUp('no proxy can be told to connect to a socket of this host', 'local-connect-failed -');
       return;
     }
     this.#relayedTo = end;
@@ -145,70 +124,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.#openTunnel(end);
   }
 
-  /** Where a relay's upstream shall connect to; null: nowhere that it could be told. */
-  #relayEnd(): End | null {
-    const { ends, loop } = this.site;
-    if (ends === null) return this.#originalEnd();
-    const to = ends.order(loop.now, this.clientAddress?.ip ?? '')[0]?.host.to;
-    return to === undefined || isUnix(to) ? null : to;
-  }
-
-  // The client's first bytes, in http mode.
-
-  onBytes(bytes: Buffer, count: number): void {
-    const { detect } = this.site.parts as Parts;
-    if (this.#first === NOTHING && detect(bytes, 0, count).kind === 'http') {
-      // The ordinary case: a request's head in one piece, which need not be copied for that.
-      this.#beginHttp(bytes, count);
-      return;
-    }
-    const first = Buffer.concat([this.#first ?? NOTHING, bytes.subarray(0, count)]);
-    this.#first = first;
-    const detected = detect(first, 0, first.length);
-    if (detected.kind !== 'incomplete') this.#onDetected(detected);
-    else if (first.length === count) this.#watchUntil(this.site.loop.now + this.site.service.limits.head);
-  }
-
-  onPassed(): void {}
-
-  onEnd(): void {
-    // Too few bytes to say what they are, and there will be no more.
-    if (this.#first !== null && this.#first.length > 0) this.#onDetected({ kind: 'unknown' });
-  }
-
-  #onDetected(detected: Detected): void {
-    const { service, reporter } = this.site;
-    const { toUpstream } = this;
-    const first = this.#first as Buffer;
-    if (reporter.verbose) this.log('debug', whatItSpeaks(detected, first.length));
-    if (detected.kind === 'http') {
-      this.#beginHttp(first, first.length);
-      return;
-    }
-    toUpstream.filter = null;
-    toUpstream.unseen = Number.POSITIVE_INFINITY;
-    toUpstream.paused = true;
-    const end = this.#originalEnd();
-    if (end === null) {
-      const why = 'no HTTP, and no original destination: the connection was not redirected here';
-      this.#giveUp(why, 'local-connect-failed -');
-      return;
-    }
-    if (detected.kind === 'unknown') {
-      this.#pass(service.unknown, end);
-      return;
-    }
-    // With an encrypted hello the name may be that of a front (RFC 9849), which the upstream might look up to somewhere
-    // else than where the client was going.
-    const { serverName, ech } = detected;
-    this.#pass(
-      service.tls,
-      serverName === null || (ech && service.ech === 'address') ? end : { host: serverName, port: end.port },
-    );
-  }
-
-  /** The first `count` of `bytes` are the beginning of a request. */
-  #beginHttp(bytes: Buffer, count: number): void {
+  /** See FirstBytesLink. */
+  beginHttp(bytes: Buffer, count: number): void {
     this.#first = null;
     this.#http = (this.site.parts as Parts).relay(this);
     this.#http.begin(bytes, count);
@@ -216,15 +133,12 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.#active();
   }
 
-  #pass(passage: Passage, end: End): void {
+  /** See FirstBytesLink. */
+  pass(passage: Passage, end: End): void {
     this.#destination = formatEnd(end);
     if (passage === 'connect') this.#openTunnel(end);
     else if (passage === 'direct') this.#openDirect();
-    else this.#giveUp(`neither HTTP nor anything else that is let through to ${this.#destination}`, 'denied');
-  }
-
-  #originalEnd(): End | null {
-    return this.original === null ? null : { host: this.original.ip, port: this.original.port };
+    else this.giveUp(`neither HTTP nor anything else that is let through to ${this.#destination}`, 'denied');
   }
 
   // Ways.
@@ -237,63 +151,35 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   }
 
   #openDirect(): void {
-    const { targets, loop } = this.site;
     this.#direct = true;
-    // A relay's target may want to know its client as much as an upstream may; an origin never asked for that.
-    this.#open({
-      members: targets === null ? [] : targets.order(loop.now, this.clientAddress?.ip ?? ''),
-      addresses: targets === null ? [this.original as SocketAddress] : [],
-      tunnel: null,
-      preface: targets === null ? null : this.#preface(),
-      spare: false,
-    });
+    this.#open(directWay(this));
   }
 
   #openTunnel(tunnel: End): void {
     this.#direct = false;
-    const members = this.#order(false, formatEnd(tunnel));
+    const members = upstreamsFor(this, formatEnd(tunnel), false);
     if (members.length === 0) this.#openDirect();
-    else this.#open({ members, addresses: [], tunnel, preface: this.#preface(), spare: false });
+    else this.#open(upstreamWay(this, members, tunnel, false));
   }
 
   /** See HttpLink. */
   openUpstream(url: string, repeatable: boolean): void {
     this.#direct = false;
-    const members = this.#order(true, url);
-    if (members.length === 0 && this.#mayGoDirect()) {
-      this.#openDirect();
-      return;
-    }
-    this.#open({
-      // All are down and there is no way past them: to try is better than to refuse.
-      members: members.length > 0 ? members : this.site.pool.httpMembers,
-      addresses: [],
-      tunnel: null,
-      preface: this.#preface(),
-      spare: repeatable && this.site.shares,
-    });
+    const members = upstreamsFor(this, url, true);
+    if (members.length === 0 && this.#mayGoDirect()) this.#openDirect();
+    else this.#open(upstreamWay(this, members, null, repeatable && this.site.shares));
   }
 
   /** See HttpLink. */
   openOrigin(host: string, port: number): void {
     this.#direct = false;
-    const members = this.#order(false, `${host}:${port}`);
-    this.#open({
-      members: members.length > 0 ? members : this.site.pool.httpMembers,
-      addresses: [],
-      tunnel: { host, port },
-      preface: this.#preface(),
-      spare: false,
-    });
+    const members = upstreamsFor(this, `${host}:${port}`, false);
+    this.#open(upstreamWay(this, members, { host, port }, false));
   }
 
   /** See HttpLink. */
   suits(url: string): boolean {
-    return !this.site.pool.byUrl || this.#order(true, url)[0] === this.#member;
-  }
-
-  #order(onlyHttp: boolean, url: string): readonly Member[] {
-    return this.site.pool.order(this.site.loop.now, this.clientAddress?.ip ?? '', url, onlyHttp);
+    return !this.site.pool.byUrl || upstreamsFor(this, url, true)[0] === this.#member;
   }
 
   /** The client's bytes may go to the original destination as they are: nothing of them went anywhere yet. */
@@ -303,24 +189,17 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     return !this.#direct && untouched && somewhere && !this.site.service.proxyOnly;
   }
 
-  #preface(): Buffer | null {
-    const { proxyProtocol } = this.site.service;
-    if (proxyProtocol === null) return null;
-    const destination = this.original ?? localAddress(this.#client.fd);
-    return (this.site.parts as Parts).preface(proxyProtocol, this.clientAddress, destination);
-  }
-
   onOpen({ endpoint, address, member, early, used }: Opened): void {
     const { toUpstream, toClient } = this;
     this.#opening = null;
     // The thread that made the client's connection, if that is ours, may have noted it down after we accepted it.
     if (isOwn(this.site, this.#client.fd, this.clientAddress)) {
       endpoint.reset();
-      this.#giveUp(LOOP, 'denied');
+      this.giveUp(LOOP, 'denied');
       return;
     }
     this.#upstream = endpoint;
-    this.#upstreamAddress = address;
+    this.upstreamAddress = address;
     this.#event = null;
     if (this.site.reporter.verbose) this.#logConnected(endpoint);
     if (this.site.service.keepalive && this.site.service.limits.idle === Number.POSITIVE_INFINITY) {
@@ -336,7 +215,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.#shape();
     this.#active();
     if (this.#http === null || this.#direct) {
-      const untouched = this.#http === null ? (this.#first ?? NOTHING) : this.#http.release();
+      const untouched = this.#http === null ? (this.#first?.bytes ?? NOTHING) : this.#http.release();
       this.#http = null;
       this.#first = null;
       toUpstream.filter = null;
@@ -397,6 +276,11 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.run();
   }
 
+  /** See Goer and Told. */
+  get clientFd(): number {
+    return this.#client.fd;
+  }
+
   /** See HttpLink. */
   get authorization(): string | null {
     return this.#member?.host.authorization ?? null;
@@ -418,7 +302,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     if (this.#member !== null) this.#member.connections--;
     this.#member = null;
     this.#upstream = null;
-    this.#upstreamAddress = null;
+    this.upstreamAddress = null;
     this.toUpstream.attach(this.#client, null);
     this.toClient.attach(null, this.#client);
   }
@@ -427,13 +311,15 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   #leaveToOthers(upstream: Endpoint): boolean {
     const { site, toUpstream } = this;
     if (!site.shares || !this.#http?.isReusable || !toUpstream.drained) return false;
-    return this.#member?.spares.put(site.loop, upstream, this.#upstreamAddress as UpstreamAddress) ?? false;
+    return this.#member?.spares.put(site.loop, upstream, this.upstreamAddress as UpstreamAddress) ?? false;
   }
+
+  // Turns and deadlines.
 
   run(): void {
     if (this.#closed) return;
-    if (this.#lingering) {
-      this.#linger();
+    if (this.#linger !== null) {
+      this.#goOnLingering(this.#linger);
       return;
     }
     if (this.#opening !== null) {
@@ -530,8 +416,7 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
       this.site.loop.again(this);
     if (active) this.#active();
     if (http !== null && http.headDeadline < this.deadline) {
-      this.deadline = http.headDeadline;
-      this.site.loop.timers.watch(this);
+      this.watchUntil(http.headDeadline);
     }
   }
 
@@ -539,24 +424,23 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     const { loop, service } = this.site;
     const head = this.#http?.headDeadline ?? Number.POSITIVE_INFINITY;
     const heldUntil = Math.max(this.toUpstream.heldUntil, this.toClient.heldUntil);
-    if (this.#lingering) {
+    if (this.#linger !== null) {
       this.#finish('done');
     } else if (this.#opening !== null) {
       // It has a deadline of its own, and its end moves this one.
-      this.#watchUntil(loop.now + service.limits.connect);
+      this.watchUntil(loop.now + service.limits.connect);
     } else if (this.#first !== null) {
-      // A client that waits for the server to begin, or stopped in the middle of what might have been a request.
-      this.#watchUntil(loop.now + service.limits.connect);
-      this.#onDetected({ kind: 'unknown' });
+      this.watchUntil(loop.now + service.limits.connect);
+      this.#first.onSilence();
     } else if (heldUntil > loop.now) {
       // Nobody but us is slow.
-      this.#watchUntil(heldUntil);
+      this.watchUntil(heldUntil);
     } else if (head <= loop.now) {
       this.#http?.refuse(408, `The request's head did not arrive within ${service.limits.head / 1000} seconds.`);
       this.#active();
       this.run();
     } else if (head < Number.POSITIVE_INFINITY) {
-      this.#watchUntil(head);
+      this.watchUntil(head);
     } else if (this.#http?.awaitsName) {
       this.#http.refuse(504, `The Host's address could not be found within ${service.limits.idle / 1000} seconds.`);
       this.#active();
@@ -576,10 +460,13 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     }
   }
 
-  #watchUntil(deadline: number): void {
+  /** See FirstBytesLink and LingerLink. */
+  watchUntil(deadline: number): void {
     this.deadline = deadline;
     this.site.loop.timers.watch(this);
   }
+
+  // What is told of it.
 
   /** One entry of the access log: transproxy's word for what was done, the request's number, who, and where to. */
   access(what: string, target: string, request = 1): void {
@@ -590,35 +477,15 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
 
   /** One line for a dump. */
   describe(): string {
-    const { now } = this.site.loop;
-    const seconds = (since: number): string => `${((now - since) / 1000).toFixed(1)} s`;
-    const http = this.#http === null ? '' : `, ${this.#http.requests} requests`;
-    return (
-      `${this.#name()}: ${this.#state()}${http}, ${this.toUpstream.moved} bytes from the client, ` +
-      `${this.toClient.moved} bytes to it, age ${seconds(this.#opened)}, idle ${seconds(this.#lastActive)}`
-    );
+    return describe(this, this.#state(), this.#http?.requests ?? null, this.#lastActive);
   }
 
   #state(): string {
-    if (this.#lingering) return 'ending';
+    if (this.#linger !== null) return 'ending';
     if (this.#first !== null && this.#opening === null) return 'waiting for the first bytes';
     if (this.#opening === null) return 'open';
     const { address } = this.#opening;
     return `connecting to ${address === null ? 'an upstream' : formatAddress(address)}`;
-  }
-
-  #name(): string {
-    const parts = [this.clientAddress === null ? 'client' : `client ${formatAddress(this.clientAddress)}`];
-    if (this.original !== null) parts.push(`original destination ${formatAddress(this.original)}`);
-    if (this.#upstreamAddress !== null) parts.push(`upstream ${formatAddress(this.#upstreamAddress)}`);
-    return `${this.site.service.name}: ${parts.join(', ')}`;
-  }
-
-  /** As redir(1) names them: the client, and where the connection is meant to go. */
-  #ends(): string {
-    const end = endOf(this.site.service, this.#originalEnd());
-    const client = this.clientAddress === null ? '-' : formatAddress(this.clientAddress);
-    return `${client} to ${end === null ? '-' : formatEnd(end)}`;
   }
 
   #logConnected({ fd }: Endpoint): void {
@@ -627,29 +494,17 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   }
 
   log(level: LogLevel, message: string): void {
-    this.site.reporter.log(level, `${this.#name()}: ${message}`);
-  }
-
-  #findOriginal(listenPort: number | null): OriginalDestination | null {
-    const { fd } = this.#client;
-    const { clientAddress } = this;
-    if (clientAddress === null) return null;
-    if (this.site.service.intercept === 'tproxy') return tproxyDestination(fd, listenPort);
-    const original = originalDestination(fd, clientAddress.ip.includes(':'));
-    if (original === null) return null;
-    // A connection that was not redirected reports the address that it was accepted on: going there would come back.
-    if (listenPort !== null && original.port !== listenPort) return original;
-    const local = localAddress(fd);
-    return local !== null && sameAddress(local, original) ? null : original;
+    this.site.reporter.log(level, `${nameOf(this)}: ${message}`);
   }
 
   #active(): void {
     const { loop, service } = this.site;
     this.#lastActive = loop.now;
     const half = this.#toUpstreamEnded || this.#toClientEnded;
-    this.deadline = loop.now + (half ? service.limits.halfClosed : service.limits.idle);
-    loop.timers.watch(this);
+    this.watchUntil(loop.now + (half ? service.limits.halfClosed : service.limits.idle));
   }
+
+  // Ends.
 
   /** A call on one of the sockets failed: what that means for the other one. */
   #onFailed(pump: Pump, toldClient: boolean): void {
@@ -682,45 +537,17 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
 
   /** Lets the client read what was sent to it, then ends its connection; the upstream's ends at once. */
   #beginLinger(reason: string): void {
-    this.#lingering = true;
-    this.#reason = reason;
     this.#upstream?.close();
     this.toUpstream.close();
     this.toClient.paused = true;
     // What failed was the upstream's side; ours toward the client goes on.
     if (this.toClient.broken === this.#upstream) this.toClient.error = null;
-    this.#watchUntil(this.site.loop.now + LINGER);
-    this.#linger();
+    this.#linger = new Linger(this, this.#client, this.#toClientEnded, reason);
+    this.#goOnLingering(this.#linger);
   }
 
-  #linger(): void {
-    const client = this.#client;
-    const { moved } = this.toClient;
-    if (this.toClient.flush() === FAILED) {
-      this.#finish('done');
-      return;
-    }
-    if (this.toClient.moved > moved) this.#watchUntil(this.site.loop.now + LINGER);
-    if (!this.toClient.drained) return;
-    if (!this.#toClientEnded) {
-      this.#toClientEnded = true;
-      shutdownSend(client.fd);
-    }
-    // A close() with unread bytes would send a reset that overtakes what the client has not read yet.
-    const { scratch } = this.site.loop;
-    while (client.readable) {
-      const count = receive(client.fd, scratch, SCRATCH_SIZE);
-      if (count > 0) this.#discarded += count;
-      if (count === 0) {
-        this.#finish('done');
-        return;
-      }
-      // It sends on and on: what it may still read comes through, and it is held back until the time is over. Behind its
-      // end, or a reset, there is only what the socket holds.
-      if (this.#discarded > LINGER_BYTES && !client.failed) return;
-      if (count < 0) client.readable = false;
-    }
-    if (client.failed) this.#finish('done');
+  #goOnLingering(linger: Linger): void {
+    if (linger.run()) this.#finish('done');
   }
 
   /** The thread ends, and its connections with it. */
@@ -729,7 +556,8 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.#finish('the program ends');
   }
 
-  #giveUp(reason: string, event: AccessEvent): void {
+  /** See FirstBytesLink. */
+  giveUp(reason: string, event: AccessEvent): void {
     this.#event = event;
     this.log('warn', reason);
     this.#reset(reason);
@@ -745,15 +573,15 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
   #finish(reason: string): void {
     this.#client.close();
     this.#upstream?.close();
-    this.#end('closed', this.#reason ?? reason);
+    this.#end('closed', this.#linger?.reason ?? reason);
   }
 
   #end(how: string, reason: string): void {
     const { counters, reporter } = this.site;
     const { connections, loop } = this.site.thread;
     this.#closed = true;
-    if (this.site.service.logConnections || reporter.verbose) this.#logEnd(how, reason);
-    if (reporter.access?.tellsEvents) reporter.access.event(this.#event ?? this.#endedFirst(), this.#visit());
+    if (this.site.service.logConnections || reporter.verbose) logEnd(this, how, reason);
+    if (reporter.access?.tellsEvents) reporter.access.event(this.#event ?? this.#endedFirst(), visitOf(this));
     this.#opening?.cancel();
     this.#opening = null;
     if (this.#member !== null) this.#member.connections--;
@@ -769,150 +597,11 @@ export class Connection implements Runnable, Timed, Opener, HttpLink, FtpLink, F
     this.site.thread.onClosed(this.#failure);
   }
 
-  #logEnd(how: string, reason: string): void {
-    const { service, reporter, loop } = this.site;
-    const [sent, received] = [this.toUpstream.moved, this.toClient.moved];
-    const age = loop.now - this.#opened;
-    if (reporter.verbose) {
-      const bytes = `${sent} bytes from the client, ${received} bytes to it`;
-      this.log('debug', `${how}: ${reason}; ${bytes}, ${(age / 1000).toFixed(1)} s`);
-    }
-    if (!service.logConnections) return;
-    const upstream = this.#upstreamAddress === null ? '' : `, upstream ${formatAddress(this.#upstreamAddress)}`;
-    // redir(1)'s words, whose bytes in are those that come in from the target.
-    const what = `Disconnect after ${Math.floor(age / 1000)} sec, ${received} bytes in, ${sent} bytes out`;
-    reporter.log('notice', `${prefix(this.site)}${what}: ${this.#ends()}${upstream}, ${how}: ${reason}`);
-  }
-
   /** Of the client and the far end. Where both have ended by now, the client was asked first. */
   #endedFirst(): AccessEvent {
     if (this.#toUpstreamEnded) return 'done-remote-closed';
     const broken = this.toUpstream.broken ?? this.toClient.broken;
     if (broken !== null) return broken === this.#client ? 'done-remote-closed' : 'done-local-closed';
-    return this.#toClientEnded || this.#lingering ? 'done-local-closed' : 'done-remote-closed';
-  }
-
-  #visit(): Visit {
-    return {
-      client: this.clientAddress?.ip ?? null,
-      entrance: this.#entrance ?? entranceOf(this.#client.fd),
-      target: endOf(this.site.service, this.#originalEnd()),
-      fromClient: this.toUpstream.moved,
-      toClient: this.toClient.moved,
-    };
+    return this.#toClientEnded || this.#linger !== null ? 'done-local-closed' : 'done-remote-closed';
   }
 }
-
-/** For a debug line: what the first `count` bytes of a client are. */
-const whatItSpeaks = (detected: Detected, count: number): string => {
-  if (detected.kind !== 'tls')
-    return count === 0 ? 'the client waits for the server to begin' : `it is ${detected.kind}`;
-  const { serverName, ech } = detected;
-  return `it is tls, ${serverName === null ? 'without a name' : `for ${serverName}`}${ech ? ', maybe encrypted' : ''}`;
-};
-
-/** For a debug line. */
-const whereItGoes = ({ members, addresses, tunnel }: Way): string => {
-  const to = members.length > 0 ? members.map(({ address }) => address) : addresses;
-  return `connecting to ${to.map(formatAddress).join(' or ')}${tunnel === null ? '' : `, and through it to ${formatEnd(tunnel)}`}`;
-};
-
-const LOOP = 'loop: the connection is our own; a redirect rule catches what this program sends';
-
-/** An accepted connection is one that this program has made itself. */
-const isOwn = (site: Site, fd: number, client: ClientAddress | null): boolean =>
-  client !== null &&
-  site.loop.ownSockets.has(client, () => originalDestination(fd, client.ip.includes(':')) ?? localAddress(fd));
-
-/** Where a connection of a service is meant to go: not to an upstream, unless nothing else is known. */
-const endOf = ({ targets, upstreams }: Service, original: End | null): HostPort | UnixAddress | null =>
-  targets[0]?.to ?? original ?? upstreams[0] ?? null;
-
-/** Of a socket, where the plan does not say. */
-const entranceOf = (fd: number): Entrance | null => {
-  const local = localAddress(fd);
-  return local === null ? null : { host: local.ip, port: local.port };
-};
-
-/** How a message without it begins, where there are several services. */
-const prefix = ({ thread, service }: Site): string => (thread.several ? `${service.name}: ` : '');
-
-/** A connection that is none yet, as the access log tells of it. */
-export const unopened = ({ service }: Site, client: ClientAddress | null, entrance: Entrance | null): Visit => ({
-  client: client?.ip ?? null,
-  entrance,
-  target: endOf(service, null),
-  fromClient: 0,
-  toClient: 0,
-});
-
-/** An accepted connection that shall not be, and why. */
-interface Refused {
-  readonly site: Site;
-  readonly fd: number;
-  readonly client: ClientAddress | null;
-  readonly entrance: Entrance | null;
-  /** Who refuses it, as transproxy's access log has it; null: it does not tell. */
-  readonly by: string | null;
-  readonly event: AccessEvent;
-  readonly why: string;
-}
-
-/** Closes an accepted connection with a reset. */
-export const refuse = ({ site, fd, client, entrance, by, event, why }: Refused): void => {
-  const { access } = site.reporter;
-  const visit = unopened(site, client, entrance ?? entranceOf(fd));
-  site.counters.add('refused', 1);
-  site.reporter.log('warn', `${site.service.name}: ${why}`);
-  if (by !== null) access?.refused(by, event, visit);
-  else access?.event(event, visit);
-  resetOnClose(fd);
-  closeFd(fd);
-};
-
-/**
- * Takes a connected socket over, if its client may connect, now or when TCP wrappers have been asked; it is closed with a
- * reset otherwise. `entrance`: of the socket that accepted it, if it is known.
- */
-export const admit = (site: Site, fd: number, client: ClientAddress | null, entrance: Entrance | null = null): void => {
-  const { acl, thread, service } = site;
-  const from = client === null ? '-' : formatAddress(client);
-  const refusal = acl === null ? null : refusalOf(acl, client, entrance);
-  if (refusal !== null) {
-    refuse({ site, fd, client, entrance, by: 'ACL', event: refusal, why: `ACL refused from ${from}: ${refusal}` });
-    return;
-  }
-  if (isOwn(site, fd, client)) {
-    refuse({ site, fd, client, entrance, by: null, event: 'denied', why: `client ${from}: ${LOOP}` });
-    return;
-  }
-  if (service.tcpWrappers === null) begin(site, fd, client, entrance);
-  else (thread.admissions as Admissions).hold(site, fd, client, entrance);
-};
-
-/** A client without an address is let in by who may open the unix socket, and by nothing else. */
-const refusalOf = (acl: Acl, client: ClientAddress | null, entrance: Entrance | null): Refusal | null => {
-  if (client !== null) return acl.refusal(client.ip);
-  return entrance !== null && entrance.port === null ? null : 'not-allowed';
-};
-
-/** Takes over the connected socket of a client that is admitted; null: that failed, and it is closed. */
-export const begin = (
-  site: Site,
-  fd: number,
-  client: ClientAddress | null,
-  entrance: Entrance | null = null,
-): Connection | null => {
-  let connection: Connection;
-  try {
-    connection = new Connection(site, fd, client, entrance);
-  } catch (error) {
-    if (!(error instanceof SystemError)) throw error;
-    const from = client === null ? '-' : formatAddress(client);
-    site.reporter.log('error', `${site.service.name}: client ${from}: ${error.message}`);
-    closeFd(fd);
-    return null;
-  }
-  connection.start();
-  return connection;
-};

@@ -4,7 +4,8 @@ import { type Ftp, type LogLevel, type Service, type Shaping, targetTo } from '.
 import { FtpDialog, type FtpEnds } from '../protocol/ftp-dialog.js';
 import { SystemError } from '../sys/errno.js';
 import { receiveUrgentInline } from '../sys/socket.js';
-import { begin, type Connection } from './connection.js';
+import { begin } from './admit.js';
+import type { Connection } from './connection.js';
 import { OneShot, type Place } from './one-shot.js';
 import type { Member } from './pool.js';
 import type { Pump } from './pump.js';

@@ -5,7 +5,7 @@ import { BodyFollower } from '../protocol/http-body.js';
 import { removeField, replaceField } from '../protocol/http-fields.js';
 import { type ForwardRules, forwardRequest } from '../protocol/http-forward.js';
 import { readRequestHead, writeRequestHead } from '../protocol/http-request.js';
-import { readResponseHead } from '../protocol/http-response.js';
+import { type Asker, HttpAnswers, type Unanswered } from './http-answers.js';
 import { type Route, routeOf } from './http-route.js';
 import { SCRATCH_SIZE } from './loop.js';
 import type { Pump } from './pump.js';
@@ -61,19 +61,6 @@ const REPEATABLE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRAC
 
 const isRepeatable = ({ method, body }: RequestHead): boolean => body.kind === 'none' && REPEATABLE.has(method);
 
-/** A request that was sent on and not answered yet. */
-interface Unanswered {
-  readonly method: string;
-  readonly knowsProxy: boolean;
-  /** The request, if it may be sent again as it was written. */
-  readonly repeat: {
-    readonly head: RequestHead;
-    readonly url: string;
-    /** What the upstream that it went to was told. */
-    readonly authorization: string | null;
-  } | null;
-}
-
 /** Has a request that one upstream was sent tell another what that one wants to know: `from` is for `to` instead. */
 const setAuthorization = (fields: Fields, from: string | null, to: string | null): void => {
   if (to !== null) replaceField(fields, 'Proxy-Authorization', to);
@@ -85,26 +72,22 @@ const setAuthorization = (fields: Fields, from: string | null, to: string | null
  * are followed message by message, so that each response is known to answer which request. Bodies are not collected;
  * what need not be looked at passes by splice.
  */
-export class HttpRelay {
+export class HttpRelay implements Asker {
   /** Requests so far. */
   requests = 0;
   /** When a head that has begun must be complete, in the loop's milliseconds. */
   headDeadline = Number.POSITIVE_INFINITY;
   /** Why the client is refused; null if it is not. */
   refusal: string | null = null;
-  /** The client has got its last answer. */
-  finished = false;
 
   readonly #link: HttpLink;
   readonly #rules: ForwardRules;
   /** The same with what the upstream on the way that is open has to be told. */
   #rulesOfWay: ForwardRules;
   readonly #request = new BodyFollower(400);
-  readonly #response = new BodyFollower(502);
+  readonly #answers: HttpAnswers;
   /** Bytes of the client that were not judged yet. */
   #held = EMPTY;
-  /** Of the upstream: the beginning of a head. */
-  #heldResponse = EMPTY;
   /** A head that was read and could not be sent on yet; #held begins with its bytes. */
   #waiting: Read<RequestHead> | null = null;
   /** Its route, once it is known. */
@@ -120,27 +103,16 @@ export class HttpRelay {
   #withoutTunnels = false;
   /** The client said with its latest request that no other follows (RFC 9112 section 9.6). */
   #saidLast = false;
-  /** A CONNECT or an upgrade was asked for: what the client's next bytes are depends on the answer. */
-  #awaitingTunnel = false;
-  /** Nothing more will be translated: a tunnel, or the upstream's last response. */
-  #closing = false;
   #released = false;
-  /** The connection ends with the answer that is under way. */
-  #endsWithAnswer = false;
-  /** Oldest first. */
-  readonly #unanswered: Unanswered[] = [];
   /** Requests sent on the way that is open. */
   #sentOnWay = 0;
-  /** The way that is open was a spare connection, and nothing came on it yet: it may be dead. */
-  #unproven = false;
   /** Credentials went on the way that is open, which may make the connection one client's (RFC 4559 section 6). */
   #personal = false;
   #resend: Unanswered | null = null;
-  #answer: Buffer | null = null;
 
   constructor(link: HttpLink) {
     this.#link = link;
-    const { toUpstream, toClient, site, clientAddress } = link;
+    const { toUpstream, site, clientAddress } = link;
     const { http } = site.service;
     const clientIp = withoutZone(clientAddress?.ip ?? 'unknown');
     this.#rules = {
@@ -156,22 +128,12 @@ export class HttpRelay {
       onBytes: (bytes, count) => this.#onRequestBytes(bytes, count),
       onPassed: (count) => {
         this.#request.passed(count);
-        this.#settle();
+        this.settle();
       },
       onEnd: () => {},
     };
-    toClient.filter = {
-      onBytes: (bytes, count) => this.#onResponseBytes(bytes, count),
-      onPassed: (count) => {
-        this.#response.passed(count);
-        if (this.#response.done) this.#onAnswered();
-        this.#answerIfDue();
-        this.#settle();
-      },
-      onEnd: () => this.#onResponseEnd(),
-    };
     toUpstream.unseen = 0;
-    toClient.unseen = 0;
+    this.#answers = new HttpAnswers(link, this);
   }
 
   /** The client's first bytes, which said that it speaks HTTP. */
@@ -189,17 +151,17 @@ export class HttpRelay {
    * (half_closed_clients off).
    */
   get awaitsResponse(): boolean {
-    return this.#unanswered.length > 0 && this.#request.done;
+    return this.#answers.awaited > 0 && this.#request.done;
   }
 
   /** A request is with the upstream, and not a byte of its response has come. */
   get isUnanswered(): boolean {
-    return this.#unanswered.length > 0 && this.#response.done && this.#heldResponse.length === 0;
+    return this.#answers.isUnanswered;
   }
 
   /** The client has got, or is being sent, all answers that it will get. */
   get isAnswered(): boolean {
-    return !this.#released && this.requests > 0 && this.#unanswered.length === 0 && this.#response.done;
+    return !this.#released && this.requests > 0 && this.#answers.isAnswered;
   }
 
   /** A request waits for the addresses of its Host. */
@@ -211,35 +173,39 @@ export class HttpRelay {
   get betweenRequests(): boolean {
     return (
       this.#connected &&
-      !this.#closing &&
+      !this.#answers.closing &&
       !this.#toOrigin &&
       this.refusal === null &&
       this.#request.done &&
-      (this.#unanswered.length === 0 || this.#mayResend()) &&
-      this.#response.done &&
-      this.#heldResponse.length === 0
+      (this.#answers.awaited === 0 || this.#mayResend()) &&
+      this.#answers.isBetween
     );
   }
 
   /** Nothing is under way, and the way may serve other clients. */
   get isReusable(): boolean {
-    return this.betweenRequests && this.#unanswered.length === 0 && this.#held.length === 0 && !this.#personal;
+    return this.betweenRequests && this.#answers.awaited === 0 && this.#held.length === 0 && !this.#personal;
   }
 
   /** The upstream has ended, or announced its end with its last response: the client has nothing to wait for behind it. */
   get closing(): boolean {
-    return this.#closing && !this.#released;
+    return this.#answers.closing && !this.#released;
   }
 
   /** The last answer of this connection has gone to the client whole: no end of the upstream's has to be waited for. */
   get isOver(): boolean {
     return (
-      (this.#saidLast || this.#closing) &&
+      (this.#saidLast || this.#answers.closing) &&
       this.refusal === null &&
       this.isAnswered &&
       this.#request.done &&
-      this.#heldResponse.length === 0
+      this.#answers.isBetween
     );
+  }
+
+  /** The client has got its last answer. */
+  get finished(): boolean {
+    return this.#answers.finished;
   }
 
   /** The client has sent all that it will. */
@@ -263,7 +229,7 @@ export class HttpRelay {
     this.#fresh = true;
     // A spare connection took requests before.
     this.#sentOnWay = used ? 1 : 0;
-    this.#unproven = used;
+    this.#answers.unproven = used;
     this.#personal = false;
     this.#waitsFor = 'nothing';
     const { authorization } = this.#link;
@@ -271,15 +237,15 @@ export class HttpRelay {
     const again = this.#resend;
     if (again?.repeat) {
       this.#resend = null;
-      this.#unanswered.push({ ...again, repeat: null });
+      this.#answers.expect({ ...again, repeat: null });
       setAuthorization(again.repeat.head.fields, again.repeat.authorization, authorization);
       const out = outboxFor(this.#link.site.service.limits.headBytes);
       this.#link.toUpstream.put(out, 0, writeRequestHead(again.repeat.head, again.repeat.url, out, 0));
       this.#sentOnWay = 1;
       this.#fresh = false;
     }
-    if (early.length > 0) this.#onResponseBytes(early, early.length);
-    this.#settle();
+    if (early.length > 0) this.#answers.onBytes(early, early.length);
+    this.settle();
   }
 
   /** The way could not be opened. */
@@ -289,7 +255,7 @@ export class HttpRelay {
       // The upstream lets nobody connect there (Squid's SSL_ports is 443 only): it gets a request without the offer.
       this.#toOrigin = false;
       this.#withoutTunnels = true;
-      this.#settle();
+      this.settle();
       return;
     }
     this.#resend = null;
@@ -300,9 +266,8 @@ export class HttpRelay {
   onDetached(): void {
     this.#connected = false;
     this.#fresh = false;
-    const lost = this.#unanswered.pop();
+    const lost = this.#answers.takeLost();
     if (lost === undefined) return;
-    this.#awaitingTunnel = false;
     this.#resend = lost;
     this.#waitsFor = 'way';
     this.#link.openUpstream(lost.repeat?.url as string, false);
@@ -316,7 +281,7 @@ export class HttpRelay {
       pump.unseen = Number.POSITIVE_INFINITY;
       pump.paused = false;
     }
-    this.#closing = true;
+    this.#answers.closing = true;
     this.#released = true;
     const held = this.#held;
     this.#held = EMPTY;
@@ -340,48 +305,36 @@ export class HttpRelay {
 
   /** The same when there will be no answer any more to what is under way. */
   giveUpAnswer(status: number, reason: string): void {
-    this.#unanswered.length = 0;
+    this.#answers.expectNone();
     this.refuse(status, reason);
     // One that waited for that answer takes its place.
-    this.#answerIfDue();
+    this.#answers.sendOwnIfDue();
   }
 
   #answerWith(answer: Buffer): void {
     this.headDeadline = Number.POSITIVE_INFINITY;
     this.#held = EMPTY;
-    this.#closing = true;
-    this.#answer = answer;
-    this.#answerIfDue();
-    this.#settle();
-  }
-
-  #answerIfDue(): void {
-    if (this.#answer === null || this.#unanswered.length > 0) return;
-    const { toClient } = this.#link;
-    // In the middle of a response there is no place for another one: the client sees it cut off.
-    if (this.#response.done) toClient.put(this.#answer, 0, this.#answer.length);
-    toClient.paused = true;
-    this.#answer = null;
-    this.finished = true;
+    this.#answers.endWith(answer);
+    this.settle();
   }
 
   #mayTranslate(): boolean {
     return (
-      !this.#awaitingTunnel &&
-      !this.#closing &&
-      (this.#waitsFor === 'nothing' || (this.#waitsFor === 'answers' && this.#unanswered.length === 0)) &&
-      this.#unanswered.length < (this.#unproven ? 1 : MOST_PIPELINED)
+      !this.#answers.awaitingTunnel &&
+      !this.#answers.closing &&
+      (this.#waitsFor === 'nothing' || (this.#waitsFor === 'answers' && this.#answers.awaited === 0)) &&
+      this.#answers.awaited < (this.#answers.unproven ? 1 : MOST_PIPELINED)
     );
   }
 
   /** The one request that is under way, on a connection that took others before, may be sent again on another. */
   #mayResend(): boolean {
-    return this.#unanswered.length === 1 && this.#sentOnWay > 1 && this.#unanswered[0]?.repeat !== null;
+    return this.#sentOnWay > 1 && this.#answers.mayRepeat;
   }
 
-  /** Tells the pumps what they may do next. */
-  #settle(): void {
-    const { toUpstream, toClient } = this.#link;
+  /** See Asker. */
+  settle(): void {
+    const { toUpstream } = this.#link;
     if (toUpstream.filter !== null) {
       toUpstream.unseen = this.#request.unseen;
       // What is held and no beginning of a head waits for something else than more bytes.
@@ -389,7 +342,7 @@ export class HttpRelay {
       const stopped = this.refusal !== null || (this.#request.done && !this.#mayTranslate());
       toUpstream.paused = full || stopped;
     }
-    if (toClient.filter !== null) toClient.unseen = this.#response.unseen;
+    this.#answers.settle();
   }
 
   #onRequestBytes(bytes: Buffer, count: number): void {
@@ -476,21 +429,22 @@ export class HttpRelay {
       this.#sentOnWay++;
       this.#saidLast = !head.keepAlive;
       this.#link.access(route.what, route.target, this.requests);
-      this.#awaitingTunnel = head.method === 'CONNECT' || origin !== null || (head.upgrade && this.#rules.keepUpgrade);
+      this.#answers.awaitingTunnel =
+        head.method === 'CONNECT' || origin !== null || (head.upgrade && this.#rules.keepUpgrade);
       if (head.credentials) this.#personal = true;
-      const repeatable = this.#sentOnWay > 1 && !this.#awaitingTunnel && isRepeatable(head);
+      const repeatable = this.#sentOnWay > 1 && !this.#answers.awaitingTunnel && isRepeatable(head);
       const { authorization } = this.#link;
-      this.#unanswered.push({
+      this.#answers.expect({
         method: head.method,
         knowsProxy: route.knowsProxy,
         repeat: repeatable ? { head, url: route.target, authorization } : null,
       });
-      this.#endsWithAnswer = origin !== null;
+      this.#answers.endsWithAnswer = origin !== null;
       this.#request.begin(head.body);
     }
     if (outAt > 0) toUpstream.put(out, 0, outAt);
     if (at < end && !over) this.#held = Buffer.from(bytes.subarray(at, end));
-    this.#settle();
+    this.settle();
   }
 
   /** null: it was refused, or a name has to be looked up first. */
@@ -520,7 +474,7 @@ export class HttpRelay {
   }
 
   #openWay(route: Route, origin: Route['origin'], repeatable: boolean): void {
-    if (this.#unanswered.length > 0) {
+    if (this.#answers.awaited > 0) {
       this.#waitsFor = 'answers';
       return;
     }
@@ -543,115 +497,10 @@ export class HttpRelay {
     return true;
   }
 
-  #onResponseBytes(bytes: Buffer, count: number): void {
-    this.#unproven = false;
-    if (this.#heldResponse.length === 0) {
-      this.#follow(bytes, count);
-      return;
-    }
-    const all = Buffer.concat([this.#heldResponse, bytes.subarray(0, count)]);
-    this.#heldResponse = EMPTY;
-    this.#follow(all, all.length);
-  }
-
-  /** Takes the first `end` of `bytes`: they pass as they are, but for the beginning of a head, which is held. */
-  #follow(bytes: Buffer, end: number): void {
-    const { toClient, site } = this.#link;
-    let at = 0;
-    while (at < end) {
-      if (!this.#response.done) {
-        at = this.#response.follow(bytes, at, end);
-        if (this.#response.refused !== null) {
-          this.#stopFollowing();
-          at = end;
-        } else if (this.#response.done) {
-          this.#onAnswered();
-        }
-        continue;
-      }
-      const asked = this.#unanswered[0];
-      if (asked === undefined) {
-        // Nobody asked. An upstream that closes an idle connection may say so (408).
-        this.#stopFollowing();
-        at = end;
-        break;
-      }
-      const { method } = asked;
-      const outcome = readResponseHead(bytes, at, end, site.service.limits.headBytes, method);
-      if (outcome.kind === 'incomplete') break;
-      if (outcome.kind === 'refused') {
-        toClient.put(bytes, 0, at);
-        this.giveUpAnswer(outcome.status, outcome.reason);
-        return;
-      }
-      const { head } = outcome;
-      if (head.status === 407 && !asked.knowsProxy) {
-        toClient.put(bytes, 0, at);
-        this.#link.log('warn', 'the upstream answered 407: it wants a user and a password (--proxy-auth)');
-        this.giveUpAnswer(502, 'The proxy that requests from here go through does not let this gateway in.');
-        return;
-      }
-      // RFC 9110 section 15.2.2. What the client sends next would go on unread.
-      const offered = this.#awaitingTunnel && this.#unanswered.length === 1 && method !== 'CONNECT';
-      if (head.status === 101 && !offered) {
-        toClient.put(bytes, 0, at);
-        this.giveUpAnswer(502, 'The proxy changed to a protocol that nobody asked for.');
-        return;
-      }
-      if (site.reporter.verbose) this.#link.log('debug', `answer to ${method}: ${head.status}`);
-      at += head.size;
-      if (head.status === 101 || (method === 'CONNECT' && head.status >= 200 && head.status < 300)) {
-        toClient.put(bytes, 0, end);
-        this.#becomeTunnel();
-        return;
-      }
-      // An interim response: the final one is still to come (RFC 9110 section 15.2).
-      if (head.status < 200) continue;
-      if (!head.keepAlive) this.#closing = true;
-      this.#response.begin(head.body);
-      if (this.#response.done) this.#onAnswered();
-    }
-    toClient.put(bytes, 0, at);
-    if (at < end) this.#heldResponse = Buffer.from(bytes.subarray(at, end));
-    this.#answerIfDue();
-    this.#settle();
-  }
-
-  #onAnswered(): void {
-    this.#unanswered.shift();
-    // Nothing is translated behind a request for a tunnel, so it is the last of them.
-    if (this.#unanswered.length > 0) return;
-    this.#awaitingTunnel = false;
-    if (this.#endsWithAnswer) this.finished = true;
-  }
-
-  /** Passes on whatever else the upstream says: it can't be told any more which request it answers. */
-  #stopFollowing(): void {
-    const { toClient } = this.#link;
-    toClient.filter = null;
-    toClient.unseen = Number.POSITIVE_INFINITY;
-    this.#closing = true;
-    this.#unanswered.length = 0;
-  }
-
-  #becomeTunnel(): void {
-    this.#unanswered.length = 0;
+  /** See Asker. */
+  becomeTunnel(): void {
+    this.#answers.expectNone();
     const held = this.release();
     if (held.length > 0) this.#link.toUpstream.put(held, 0, held.length);
-  }
-
-  #onResponseEnd(): void {
-    if (this.betweenRequests) return;
-    if (this.isUnanswered) {
-      this.giveUpAnswer(502, 'The proxy ended the connection without an answer.');
-      return;
-    }
-    // A head that was cut off: the client gets what there is, as it would without us.
-    if (this.#heldResponse.length > 0) this.#link.toClient.put(this.#heldResponse, 0, this.#heldResponse.length);
-    this.#heldResponse = EMPTY;
-    this.#closing = true;
-    this.#unanswered.length = 0;
-    this.#answerIfDue();
-    this.#settle();
   }
 }

@@ -4,7 +4,7 @@ import { basicAuthorization, ConnectHandshake } from '../protocol/connect.js';
 import type { Handshake } from '../protocol/handshake.js';
 import { writeProxyV1, writeProxyV2 } from '../protocol/proxy-protocol.js';
 import { Socks5Handshake } from '../protocol/socks5.js';
-import { detect } from './detect.js';
+import { FirstBytes, type FirstBytesLink } from './first-bytes.js';
 import { type FtpLink, FtpRelay, type FtpSides } from './ftp-relay.js';
 import { type HttpLink, HttpRelay } from './http-relay.js';
 import type { Runnable } from './loop.js';
@@ -14,7 +14,7 @@ import { Shaper } from './shaper.js';
  * All that a plain relay has no use for, in one object: under inetd a relay's process does not load it.
  */
 export const parts = {
-  detect,
+  firstBytes: (link: FirstBytesLink): FirstBytes => new FirstBytes(link),
 
   relay: (link: HttpLink): HttpRelay => new HttpRelay(link),
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { SocketAddress } from '../../src/address.js';
-import { admit } from '../../src/data/connection.js';
+import { admit } from '../../src/data/admit.js';
 import { targetTo } from '../../src/plan.js';
 import { peerAddress } from '../../src/sys/socket.js';
 import { type Peer, refusing, type Script, type Settings, Stage, turns, until } from './rig.js';

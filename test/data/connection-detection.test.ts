@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { formatAddress } from '../../src/address.js';
-import { admit } from '../../src/data/connection.js';
+import { admit } from '../../src/data/admit.js';
 import { targetTo } from '../../src/plan.js';
 import { peerAddress } from '../../src/sys/socket.js';
 import { CURL } from '../protocol/hellos.js';

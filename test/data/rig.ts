@@ -7,7 +7,8 @@ import { isUnix, type SocketAddress, type UnixAddress, type UpstreamAddress } fr
 import { allocateCounters, CounterRow } from '../../src/counters.js';
 import { AccessEntries } from '../../src/data/access-entries.js';
 import { Admissions } from '../../src/data/admissions.js';
-import { admit, Connection } from '../../src/data/connection.js';
+import { admit } from '../../src/data/admit.js';
+import { Connection } from '../../src/data/connection.js';
 import { Loop } from '../../src/data/loop.js';
 import { Names } from '../../src/data/names.js';
 import { parts } from '../../src/data/parts.js';
