@@ -34,12 +34,21 @@ export interface FileRequest {
   readonly path: string;
   /** What the command line says of the plan, which goes before what the file says. */
   readonly said: Partial<Plan>;
+  /** See Request. */
+  readonly takeover: string | undefined;
 }
 
-/** The request for a plan that `read` reads, now and whenever it is asked to. Throws what `read` throws. */
-export const requestFrom = (read: () => Reading): Request => {
-  const { plan, warnings } = read();
-  return { kind: 'plan', plan, file: { warnings, reread: read } };
+/**
+ * The request for a plan that `read` reads, now and whenever it is asked to. `takeover`: see Request; where the plan has no
+ * pid file it is that one, as the next process will want to take over from this one. Throws what `read` throws.
+ */
+export const requestFrom = (read: () => Reading, takeover: string | undefined): Request => {
+  const reread = (): Reading => {
+    const { plan, warnings } = read();
+    return { plan: { ...plan, pidFile: plan.pidFile ?? takeover ?? null }, warnings };
+  };
+  const { plan, warnings } = reread();
+  return { kind: 'plan', plan, file: { warnings, reread }, ...(takeover !== undefined && { takeover }) };
 };
 
 /** One option of a dialect. */

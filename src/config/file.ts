@@ -4,11 +4,11 @@ import { type FileRequest, type Reading, type Request, requestFrom } from './com
 type Read = (path: string, base: string, said: Partial<Plan>) => Reading;
 
 /** @throws Failure with all that is wrong in the file */
-export const readFileRequest = async ({ path, said }: FileRequest): Promise<Request> => {
+export const readFileRequest = async ({ path, said, takeover }: FileRequest): Promise<Request> => {
   const read = await readerFor(path);
   // A daemon goes to / when it is up.
   const base = process.cwd();
-  return requestFrom(() => read(path, base, said));
+  return requestFrom(() => read(path, base, said), takeover);
 };
 
 /** By the end of the file's name: YAML, of which JSON is a part, or else rinetd's. */

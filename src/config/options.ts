@@ -1,7 +1,7 @@
 import { isUnix, type Service } from '../plan.js';
 import { type Arguments, type Option, optionName } from './command-line.js';
 import { OF_SERVICE, refuseContradictions as refuseInService } from './service.js';
-import { type Refuse, refuseIn, SHARED } from './shared.js';
+import { HANDING_OVER, type Refuse, refuseIn, SHARED } from './shared.js';
 import { quoted, UsageError } from './usage-error.js';
 
 /** The options of transproxy 1.6 under its letters, and ours beside them under long names. */
@@ -23,8 +23,7 @@ export const OPTIONS = {
   pidFile: { ...SHARED.pidFile, short: 'P' },
   workers: { ...SHARED.workers, short: 'w' },
   logLevel: { long: 'log-level', takes: 'one' },
-  drain: { long: 'drain', takes: 'one' },
-  takeover: { long: 'takeover', takes: 'one' },
+  ...HANDING_OVER,
   version: { long: 'version', short: 'v', takes: 'switch' },
   help: { long: 'help', short: 'h', takes: 'switch' },
 } as const satisfies Record<string, Option>;
@@ -66,6 +65,8 @@ const BESIDE_FILE: readonly Option[] = [
   OPTIONS.syslog,
   OPTIONS.ident,
   OPTIONS.logLevel,
+  OPTIONS.drain,
+  OPTIONS.takeover,
 ];
 
 /** Throws UsageError for what a file says. */

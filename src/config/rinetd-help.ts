@@ -19,6 +19,10 @@ command line of rinetd.
   -r, --user USER       after binding the ports, become USER (a name, or #UID)
   --pid-file FILE       write the process id to FILE (default: what the file
                         says; else /var/run/rinetd.pid for a daemon of root's)
+  --drain SECONDS       let connections go on for so long after SIGTERM
+                        (default: 0; a second SIGTERM ends them)
+  --takeover PIDFILE    take the listening sockets over from the process that
+                        PIDFILE names, which drains; no connection is lost
   --workers N           threads (default: one for each available core)
   -v, --version         print the version
   -h, --help            print this help

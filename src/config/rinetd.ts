@@ -11,7 +11,15 @@ import {
 } from './command-line.js';
 import { readRinetdConf } from './rinetd-conf.js';
 import { help } from './rinetd-help.js';
-import { OF_PROCESS, readGivenProcess, readProcess, refuseIn } from './shared.js';
+import {
+  HANDING_OVER,
+  OF_PROCESS,
+  readDrain,
+  readGivenProcess,
+  readProcess,
+  readTakeover,
+  refuseIn,
+} from './shared.js';
 import { quoted, UsageError } from './usage-error.js';
 import { parseOneOf } from './values.js';
 import { version } from './version.js';
@@ -24,6 +32,7 @@ export const OPTIONS = {
   foreground: { long: 'foreground', short: 'f', takes: 'switch' },
   debug: { long: 'debug', short: 'd', takes: 'switch' },
   logLevel: { long: 'log-level', takes: 'one' },
+  ...HANDING_OVER,
   version: { long: 'version', short: 'v', takes: 'switch' },
   help: { long: 'help', short: 'h', takes: 'switch' },
 } as const satisfies Record<string, Option>;
@@ -52,13 +61,13 @@ export const parseRinetd = (argv: readonly string[]): Request => {
     logLevel: readLogLevel(args),
   };
   const path = only(args, OPTIONS.confFile, (_, text) => text) ?? CONF_FILE;
-  const said = readGivenProcess(args, OPTIONS);
+  const said = { ...readGivenProcess(args, OPTIONS), ...readDrain(args) };
   // A daemon goes to / when it is up.
   const base = process.cwd();
   return requestFrom(() => {
     const { plan, warnings } = readRinetdConf(path, base, defaults);
     return { plan: { ...plan, ...said }, warnings };
-  });
+  }, readTakeover(args));
 };
 
 const readLogLevel = (args: Arguments): LogLevel => {

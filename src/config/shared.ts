@@ -17,6 +17,7 @@ import { label } from './service-name.js';
 import { flawOf, readCredentials } from './upstream.js';
 import { UsageError } from './usage-error.js';
 import {
+  parseDrain,
   parseIdent,
   parseInteger,
   parseOneOf,
@@ -41,6 +42,12 @@ export const OF_PROCESS = {
   workers: { long: 'workers', takes: 'one' },
   syslog: { long: 'syslog', takes: 'switch' },
   ident: { long: 'ident', takes: 'one' },
+} as const satisfies Record<string, Option>;
+
+/** How a server ends and another one begins. */
+export const HANDING_OVER = {
+  drain: { long: 'drain', takes: 'one' },
+  takeover: { long: 'takeover', takes: 'one' },
 } as const satisfies Record<string, Option>;
 
 /** And of a service. */
@@ -82,6 +89,15 @@ export const readGivenProcess = (args: Arguments, options: ProcessOptions): Part
   const given = (Object.keys(all) as (keyof OfProcess)[]).filter((name) => isSet(args, option[name]));
   return Object.fromEntries(given.map((name) => [name, all[name]]));
 };
+
+/** What the command line says of the time for connections at the end, and nothing where it doesn't. */
+export const readDrain = (args: Arguments): Partial<Pick<Plan, 'drain'>> => {
+  const drain = only(args, HANDING_OVER.drain, parseDrain);
+  return drain === undefined ? {} : { drain };
+};
+
+/** The pid file of a process to take over from. */
+export const readTakeover = (args: Arguments): string | undefined => only(args, HANDING_OVER.takeover, absolutePath);
 
 type OfRelaying = Pick<Service, 'source' | 'spoof' | 'ftp' | 'shaping' | 'tcpWrappers'>;
 
@@ -178,4 +194,4 @@ const integerFrom =
   (what, text) =>
     parseInteger(what, text, least, most);
 
-export const absolutePath: Parse<string> = (_, text) => resolve(text);
+const absolutePath: Parse<string> = (_, text) => resolve(text);

@@ -31,10 +31,10 @@ import { OPTIONS, refuseBesideFile, refuseContradictions } from './options.js';
 import { parsePort } from './ports.js';
 import { readServing, readUpstreams } from './service.js';
 import { labels, relayName } from './service-name.js';
-import { absolutePath, readGivenProcess, readProcess } from './shared.js';
+import { readDrain, readGivenProcess, readProcess, readTakeover } from './shared.js';
 import { parseMode, readUnix } from './unix.js';
 import { quoted, UsageError } from './usage-error.js';
-import { parseDrain, parseOneOf, parseSeconds } from './values.js';
+import { parseOneOf, parseSeconds } from './values.js';
 import { version } from './version.js';
 
 /**
@@ -49,19 +49,19 @@ export const parseTransproxy = (argv: readonly string[]): Request | FileRequest 
   const file = only(args, OPTIONS.confFile, (_, text) => text);
   if (file !== undefined) {
     refuseBesideFile(args);
-    return { kind: 'file', path: file, said: readSaid(args) };
+    return { kind: 'file', path: file, said: readSaid(args), takeover: readTakeover(args) };
   }
 
   const ofProcess = readProcess(args, OPTIONS, DEFAULT_PLAN.ident);
   const service = readService(args, argv, ofProcess.ident);
   refuseContradictions(args, service);
-  const takeover = only(args, OPTIONS.takeover, absolutePath);
+  const takeover = readTakeover(args);
   const plan: Plan = {
     ...DEFAULT_PLAN,
     ...ofProcess,
+    ...readDrain(args),
     services: [service],
     accessLog: only(args, OPTIONS.log, (_, text) => ({ path: resolve(text), format: 'transproxy' as const })) ?? null,
-    drain: only(args, OPTIONS.drain, parseDrain) ?? DEFAULT_PLAN.drain,
     // The next one will want to take over from this one.
     pidFile: ofProcess.pidFile ?? takeover ?? null,
     foreground: isSet(args, OPTIONS.foreground),
@@ -75,6 +75,7 @@ const readSaid = (args: Arguments): Partial<Plan> => {
   const logLevel = readLogLevel(args);
   return {
     ...readGivenProcess(args, OPTIONS),
+    ...readDrain(args),
     ...(isSet(args, OPTIONS.foreground) && { foreground: true }),
     ...(logLevel !== undefined && { logLevel }),
   };

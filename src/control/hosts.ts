@@ -116,7 +116,7 @@ export class Hosts {
     const ofService = this.addresses[service];
     if (addresses === null || ofService === undefined || sameAddresses(addresses, this.#addressesOf(named))) return;
     ofService[index] = addresses;
-    this.#log.write('info', `${host.host} is ${addresses.map(formatAddress).join(', ')} now`);
+    this.#log.write('info', whereItIs(host, addresses));
     this.#onChange(service, index, addresses);
   }
 
@@ -146,5 +146,10 @@ export class Hosts {
   }
 }
 
+/** What the log says when a name has other addresses than before. */
+export const whereItIs = ({ host }: HostPort, addresses: readonly UpstreamAddress[]): string =>
+  `${host} is ${addresses.map(formatAddress).join(', ')} now`;
+
+/** In whatever order. */
 export const sameAddresses = (a: readonly UpstreamAddress[], b: readonly UpstreamAddress[]): boolean =>
   a.length === b.length && a.every((address) => b.some((other) => sameAddress(address, other)));

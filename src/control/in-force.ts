@@ -3,9 +3,9 @@ import type { UpstreamAddress } from '../address.js';
 import { allocateAffinity } from '../affinity-table.js';
 import type { Counters } from '../counters.js';
 import type { ListenerHandle, ServiceStart } from '../messages.js';
-import type { Plan, Service } from '../plan.js';
+import { hostsOf, isUnix, type Plan, type Service } from '../plan.js';
 import { AccessLog } from './access-log.js';
-import { Hosts, sameAddresses } from './hosts.js';
+import { Hosts, sameAddresses, whereItIs } from './hosts.js';
 import { type Budget, shareDescriptors } from './limits.js';
 import { placesOf } from './listen.js';
 import type { Change, Listeners } from './listeners.js';
@@ -204,8 +204,12 @@ export class InForce {
     for (const [i, ofService] of hosts.addresses.entries()) {
       const known = before.get(ids[i] as number);
       if (known === undefined) continue;
+      const named = hostsOf(services[i] as Service);
       for (const [j, addresses] of ofService.entries()) {
-        if (!sameAddresses(addresses, known[j] ?? [])) this.#tellAddresses(i, j, addresses);
+        if (sameAddresses(addresses, known[j] ?? [])) continue;
+        const host = named[j];
+        if (host !== undefined && !isUnix(host)) this.#log.write('info', whereItIs(host, addresses));
+        this.#tellAddresses(i, j, addresses);
       }
     }
     this.#probes.end(gone);

@@ -50,6 +50,16 @@ describe('a command line of rinetd', () => {
     assert.equal(plan('--log-level', 'warn').logLevel, 'warn');
   });
 
+  it('drains, and takes over, and then has a pid file for the next one', () => {
+    assert.equal(plan('--drain', '1.5').drain, 1500);
+    const request = parseRinetd(['-f', '-c', file, '--takeover', '/run/a.pid']);
+    assert.ok(request.kind === 'plan');
+    assert.deepEqual([request.takeover, request.plan.pidFile], ['/run/a.pid', '/run/a.pid']);
+    assert.equal(request.file?.reread().plan.pidFile, '/run/a.pid');
+    const other = parseRinetd(['-f', '-c', file, '--takeover', '/run/a.pid', '--pid-file', '/run/b.pid']);
+    assert.equal(planOf(other).pidFile, '/run/b.pid');
+  });
+
   it("writes rinetd's pid file where none is named: root's daemon, and nobody else", () => {
     assert.equal(plan().pidFile, asRoot ? '/var/run/rinetd.pid' : null);
     assert.equal(plan('-f').pidFile, null);
@@ -101,6 +111,12 @@ describe('tproxy -c', async () => {
       [1, 'tproxy', true, 2, null, 'info'],
     );
     assert.deepEqual(read.services, plan().services);
+  });
+
+  it('drains, and takes over', async () => {
+    const request = await parse(['-c', file, '--drain', '2', '--takeover', '/run/a.pid']);
+    assert.ok(request.kind === 'plan');
+    assert.deepEqual([request.takeover, request.plan.pidFile, request.plan.drain], ['/run/a.pid', '/run/a.pid', 2000]);
   });
 
   it('takes no service from the command line beside it', async () => {

@@ -458,7 +458,7 @@ describe('the file of -c', () => {
     return join(folder, name);
   };
   const open = async (path: string, said: Partial<Plan> = {}) => {
-    const request = await readFileRequest({ kind: 'file', path, said });
+    const request = await readFileRequest({ kind: 'file', path, said, takeover: undefined });
     return request.kind === 'plan' ? request : assert.fail();
   };
   const YAML = 'rules: [{bind: ":80", connect: "a:1"}]';

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { Site } from '../../src/data/site.js';
+import { type Inlet, serveUdp } from '../../src/data/udp.js';
+import { Flows } from '../../src/data/udp-flows.js';
 import { closeFd } from '../../src/sys/process.js';
 import { localAddress } from '../../src/sys/socket.js';
 import { openDescriptors, type Script, turns, until } from './rig.js';
@@ -424,6 +427,106 @@ describe('flows', () => {
         const { port } = client.address;
         const what = `test: flow of client 127.0.0.1:${port}, upstream 127.0.0.1:${localAddress(stage.target.fd)?.port}`;
         assert.ok(line?.startsWith(`${what}: 5 bytes from the client, 0 bytes to it, age `), line);
+      })(),
+    );
+    closeAll([client]);
+  });
+});
+
+describe('an inlet', () => {
+  /** The flows of a service that goes somewhere else, by the same inlets. */
+  const succeed = (stage: UdpStage, target: UdpTarget): Flows => {
+    const { site } = stage;
+    const next = new Site(1, { ...site.service, name: 'next' }, site.thread, site.parts, [[target.address]], 0);
+    const flows = new Flows(next, stage.flows.ownFlows);
+    for (const inlet of stage.inlets) assert.equal(serveUdp(flows, inlet.fd, null, inlet), inlet);
+    return flows;
+  };
+
+  /** Waits for so many datagrams, and says them back. */
+  function* answer(target: UdpTarget, count: number): Script {
+    target.got.length = 0;
+    yield* until(`${count} datagrams for the other target`, () => {
+      target.take();
+      return target.got.length >= count;
+    });
+  }
+
+  test('that another service has from now on lets open flows go on, and begins new ones there', () => {
+    const before = openDescriptors();
+    const stage = new UdpStage({}, [{ ip: '0.0.0.0', port: 0 }]);
+    const other = new UdpTarget();
+    const to = { ip: '127.0.0.1', port: stage.address.port };
+    const clients = [new UdpClient(to), new UdpClient(to)];
+    const [old, young] = clients as [UdpClient, UdpClient];
+    stage.play(
+      (function* (): Script {
+        old.send('1');
+        yield* stage.target.expect(1);
+        yield* old.expect('1');
+        const next = succeed(stage, other);
+        young.send('2');
+        yield* answer(other, 1);
+        yield* young.expect('2');
+        old.send('3');
+        yield* stage.target.expect(1);
+        yield* old.expect('3');
+        assert.deepEqual([stage.flows.size, next.size], [1, 1]);
+        // Its client begins anew, and comes to the other.
+        stage.flows.close('the test says so');
+        old.send('4');
+        yield* answer(other, 1);
+        yield* old.expect('4');
+        assert.deepEqual([stage.flows.size, next.size], [0, 2]);
+        next.close('the test says so');
+      })(),
+    );
+    closeAll(clients);
+    closeFd(other.fd);
+    assert.equal(stage.thread.flowSockets, 0);
+    assert.equal(openDescriptors(), before);
+  });
+
+  test('that is left ends its flows, those of services before too, and not those of another inlet', () => {
+    const local = { ip: '127.0.0.1', port: 0 };
+    const stage = new UdpStage({}, [local, local]);
+    const other = new UdpTarget();
+    const [left, stays] = stage.inlets as [Inlet, Inlet];
+    const clients = [left, stays, left].map(({ address }) => new UdpClient(address));
+    const [first, second, third] = clients as [UdpClient, UdpClient, UdpClient];
+    stage.play(
+      (function* (): Script {
+        first.send('1');
+        second.send('2');
+        yield* stage.target.expect(2);
+        const next = succeed(stage, other);
+        third.send('3');
+        yield* answer(other, 1);
+        left.leave(true);
+        assert.deepEqual([stage.flows.size, next.size], [1, 0]);
+        second.send('4');
+        yield* stage.target.expect(1);
+        yield* second.expect('2', '4');
+        stays.leave(true);
+        assert.deepEqual([stage.flows.size, next.size], [0, 0]);
+      })(),
+    );
+    closeAll(clients);
+    closeFd(other.fd);
+    assert.equal(stage.counters.get('open'), 0);
+    assert.equal(stage.thread.flowSockets, 0);
+  });
+
+  test('that is left takes what waits there before', () => {
+    const stage = new UdpStage();
+    const [client] = clientsOf(stage, 1) as [UdpClient];
+    const [inlet] = stage.inlets as [Inlet];
+    stage.play(
+      (function* (): Script {
+        client.send('1');
+        inlet.leave(true);
+        yield* stage.target.expect(1);
+        assert.equal(stage.flows.size, 0);
       })(),
     );
     closeAll([client]);

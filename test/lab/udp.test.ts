@@ -61,6 +61,13 @@ const udp = (more: Partial<GivenService>): GivenService => ({
   ...more,
 });
 
+/** Sockets that have this port, in the process's namespace. */
+const socketsAt = (pid: number, port: number): number => {
+  const tables = ['udp', 'udp6'].map((name) => readFileSync(`/proc/${pid}/net/${name}`, 'latin1'));
+  const local = new RegExp(`^ *\\d+: [0-9A-F]+:${port.toString(16).toUpperCase().padStart(4, '0')} `, 'gm');
+  return tables.join('').match(local)?.length ?? 0;
+};
+
 const needs = ['unbound', 'dig', 'nft', 'iptables', 'ip6tables'].map((name) => `program ${name}` as const);
 
 describe('udp', { skip: unless('root', 'ipv6', ...needs) }, () => {
@@ -169,6 +176,37 @@ describe('udp', { skip: unless('root', 'ipv6', ...needs) }, () => {
     t.after(() => late.running.end());
     assert.equal(await dig(routerV4, ...from, 'n3.lab'), addressOf(3));
     assert.deepEqual(await counts(running), { open: 1, accepted: 1 });
+  });
+
+  test('a reload has another target for new clients, and closes what is gone', async (t) => {
+    const file = topology.lab.path('reload.json');
+    const write = (...services: readonly GivenService[]): void =>
+      writeFileSync(file, JSON.stringify({ user: 'nobody', workers: 2, services }));
+    const more = udp({ name: 'more', listen: [{ host: null, port: 54 }] });
+    // Nobody answers there.
+    write(udp({ targets: to(originV4, LATE_PORT) }));
+    const running = await router.spawn([...SERVE, file]);
+    t.after(() => running.end());
+    await running.says(/ready/);
+    const reload = async (changed: RegExp): Promise<void> => {
+      running.signal('SIGHUP');
+      await running.says(changed);
+    };
+    assert.match(await dig(routerV4, '+tries=1', '+time=1', 'n1.lab'), /no servers could be reached/);
+    write(udp({}));
+    await reload(/reloaded: 1 services, 1 new/);
+    assert.equal(await dig(routerV4, 'n1.lab'), addressOf(1));
+    write(udp({}), more);
+    await reload(/reloaded: 2 services, 1 new or changed, 0 gone/);
+    assert.equal(await dig(routerV6, '-p', '54', 'n2.lab'), addressOf(2));
+    assert.equal(socketsAt(running.pid, 54), 4);
+    write(udp({}));
+    await reload(/reloaded: 1 services, 0 new or changed, 1 gone/);
+    await until('the sockets to be closed', () => socketsAt(running.pid, 54) === 0);
+    assert.match(await dig(routerV6, '-p', '54', '+tries=1', '+time=1', 'n2.lab'), /no servers could be reached/);
+    assert.equal(await dig(routerV6, 'n3.lab'), addressOf(3));
+    // The first client's flow goes on with what it began with.
+    await until('its flow to be closed', async () => (await counts(running)).open === 3);
   });
 
   test('a target that takes PROXY version 2 knows the client', async (t) => {
