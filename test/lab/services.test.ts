@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Peer, startSquid, startUnbound, startVsftpd } from '../../scripts/lab/peers.js';
 import type { Running } from '../../scripts/lab/running.js';
@@ -183,6 +184,9 @@ rules:
     const second = await start(t, '--takeover', `${folder}/pid`);
     await first.says(/takeover: \d+ connections may go on/);
     await useAll('third');
+    // The old one goes on with its connections, and its status is nobody's business any more: it has read a file again.
+    for (const end = Date.now() + 2500; Date.now() < end; await sleep(20)) assert.equal(status().config_reloads, 0);
+    assert.equal(first.alive, true);
     await goOnAfterTakeover();
     assert.equal((await first.outcome()).code, 0);
     await useAll('fourth');
