@@ -9,8 +9,7 @@ import { DEFAULT_PLAN, type Plan, type Service } from './plan.js';
 
 /** Carries a plan out in the way that the command line and the inherited descriptors ask for: the exit code. */
 const carryOut = async ({ plan, file, takeover }: Extract<Request, { kind: 'plan' }>): Promise<number> => {
-  // A file without services may come to have some.
-  if (file !== undefined || plan.services.some(({ listen }) => listen.length > 0)) {
+  if (plan.services.some(({ listen }) => listen.length > 0)) {
     const { isDaemon, startDaemon } = await import('./control/daemonize.js');
     if (!plan.foreground && !isDaemon()) return startDaemon();
     const { supervise } = await import('./control/supervisor.js');

@@ -1,6 +1,7 @@
 import { closeSync, lstatSync, openSync, readdirSync, readSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { EX, Failure } from '../failure.js';
+import { matchesGlob } from '../glob.js';
 import type { Place, Problems } from './problems.js';
 import { LineError, parseLine, type Statement } from './rinetd-lines.js';
 import { quoted } from './usage-error.js';
@@ -159,7 +160,7 @@ const expand = (path: string, base: string): string[] => {
       if (!hasWildcard(part)) return [inFolder(folder, part)];
       // A name with a dot in front is matched by none that does not say so, as in glob(7).
       const names = entries(resolve(base, inFolder(folder, '')));
-      const hits = names.filter((name) => name.startsWith('.') === part.startsWith('.') && isLike(name, part));
+      const hits = names.filter((name) => name.startsWith('.') === part.startsWith('.') && matchesGlob(part, name));
       return hits.map((name) => inFolder(folder, name));
     });
   }
@@ -175,18 +176,6 @@ const entries = (folder: string): string[] => {
     if (isSystemError(error) && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return [];
     throw error;
   }
-};
-
-/** `*` is any characters, `?` is one. Going back to the last `*` is enough, so that no pattern takes long. */
-const isLike = (name: string, pattern: string): boolean => {
-  let [n, p, star, resume] = [0, 0, -1, 0];
-  while (n < name.length) {
-    if (pattern[p] === '*') [star, resume, p] = [p, n, p + 1];
-    else if (p < pattern.length && (pattern[p] === '?' || pattern[p] === name[n])) [n, p] = [n + 1, p + 1];
-    else if (star !== -1) [p, resume, n] = [star + 1, resume + 1, resume + 1];
-    else return false;
-  }
-  return /^\**$/.test(pattern.slice(p));
 };
 
 const isSystemError = (error: unknown): error is NodeJS.ErrnoException & { code: string } =>

@@ -16,6 +16,7 @@ import {
   type Upstream,
 } from '../plan.js';
 import { type Arguments, isSet, type Option, only } from './command-line.js';
+import { commonTo } from './common.js';
 import { parseHost } from './host.js';
 import { parsePort } from './ports.js';
 import type { Problems } from './problems.js';
@@ -147,8 +148,9 @@ interface Ends {
   readonly to: HostPort | UnixAddress | null;
 }
 
-const readService = (args: Arguments, ends: Ends, { common, access, ident }: Context): Service => {
+const readService = (args: Arguments, ends: Ends, { common: ofAll, access, ident }: Context): Service => {
   const { protocol, mode, to } = ends;
+  const common = commonTo(protocol, ofAll);
   const proxy: Upstream | null =
     mode === 'relay' || to === null || isUnix(to) ? null : { scheme: 'http', ...to, credentials: null };
   const upstreams = readUpstreams(args, WORDS, proxy);

@@ -13,6 +13,7 @@ import {
   type Target,
   type Upstream,
 } from '../plan.js';
+import { commonTo } from './common.js';
 import { ownPseudonym } from './pseudonym.js';
 import { CLIENTS, UDP_IDLE } from './rinetd-rules.js';
 import { label, labels } from './service-name.js';
@@ -74,10 +75,11 @@ const listOf = <T>(given: T | readonly T[] | undefined): readonly T[] =>
  * The service that a rule means, whether it makes sense or not.
  * @throws Failure for the file of `proxy_auth`
  */
-export const readRule = (rule: Rule, common: Common): Service => {
+export const readRule = (rule: Rule, ofAll: Common): Service => {
   const mode = rule.mode === 'http' || rule.mode === 'auto' ? 'http' : 'relay';
   const listen = readListen(rule);
   const protocol = protocolsOf(rule).includes('udp') ? 'udp' : 'tcp';
+  const common = commonTo(protocol, ofAll);
   const proxyOnly = rule.proxy_only ?? false;
   const balancing = rule.load_balancing ?? {};
   const relaying: Omit<Service, 'name' | 'http'> = {

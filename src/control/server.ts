@@ -184,6 +184,8 @@ export class Server {
       await this.#listeners.settled();
       const drain = await offer.answer(this.#listeners.sockets, (taken) => {
         this.#state = 'draining';
+        // The status file is the other one's from now on.
+        this.#inForce.end();
         return this.#listeners.handOver(taken);
       });
       if (drain === null) return;

@@ -230,6 +230,8 @@ export class Takeover {
           sockets.set(key, [...(sockets.get(key) ?? []), ...fds.slice(at, at + count)]);
           at += count;
         }
+        // What finds no room in our table of descriptors is thrown away by the kernel (unix(7)).
+        if (at !== fds.length) throw broken(`only ${fds.length} of ${at} sockets have come: EMFILE`);
         if (message.last) return new Takeover(channel, sockets);
       }
     } catch (error) {

@@ -14,15 +14,25 @@ export const refuseUnixLoops = ({ services }: Plan): void => {
     for (const at of listen) if (isUnix(at)) onward.set(at.path, to);
   }
   const harmless = new Set<string>();
-  const follow = (path: string, way: readonly string[]): void => {
-    const since = way.indexOf(path);
-    if (since >= 0) {
-      const loop = [...way.slice(since), path].map((name) => formatAddress({ path: name }));
-      throw new Failure(`a loop: ${loop.join(' is relayed to ')}`, EX.CONFIG);
+  for (const first of onward.keys()) {
+    if (harmless.has(first)) continue;
+    // Without recursion, because thousands may stand in a row: each with those of its targets that are still to be followed.
+    const way = [{ path: first, rest: onward.get(first)?.values() }];
+    const paths = new Set([first]);
+    for (let here = way.at(-1); here !== undefined; here = way.at(-1)) {
+      const path: string | undefined = here.rest?.next().value;
+      if (path === undefined) {
+        way.pop();
+        paths.delete(here.path);
+        harmless.add(here.path);
+      } else if (paths.has(path)) {
+        const names = [...paths, path].slice([...paths].indexOf(path));
+        const loop = names.map((name) => formatAddress({ path: name })).join(' is relayed to ');
+        throw new Failure(`a loop: ${loop}`, EX.CONFIG);
+      } else if (!harmless.has(path)) {
+        way.push({ path, rest: onward.get(path)?.values() });
+        paths.add(path);
+      }
     }
-    if (harmless.has(path)) return;
-    for (const next of onward.get(path) ?? []) follow(next, [...way, path]);
-    harmless.add(path);
-  };
-  for (const path of onward.keys()) follow(path, []);
+  }
 };

@@ -1,4 +1,5 @@
 import { NetworkSet } from '../address.js';
+import { matchesGlob } from '../glob.js';
 import type { AccessList, ClientPattern } from '../plan.js';
 
 /** Why a client may not connect, in rinetd's words: there is a list of who may, without it; or a list of who may not. */
@@ -8,34 +9,6 @@ export type Refusal = 'not-allowed' | 'denied';
 const withoutInterface = (ip: string): string => {
   const at = ip.indexOf('%');
   return at < 0 ? ip : ip.slice(0, at);
-};
-
-/**
- * Whether all of `text` is what `glob` says: `*` is any characters, `?` is one. After a failure it goes on behind the last
- * `*` only, so that it takes no longer than the one's length times the other's.
- */
-export const matchesGlob = (glob: string, text: string): boolean => {
-  let g = 0;
-  let t = 0;
-  let star = -1;
-  let resume = 0;
-  while (t < text.length) {
-    const c = glob.charAt(g);
-    if (c === '*') {
-      star = g++;
-      resume = t;
-    } else if (c === '?' || c === text.charAt(t)) {
-      g++;
-      t++;
-    } else if (star >= 0) {
-      g = star + 1;
-      t = ++resume;
-    } else {
-      return false;
-    }
-  }
-  while (glob.charAt(g) === '*') g++;
-  return g === glob.length;
 };
 
 /** A glob as it is compared with our text of addresses: in lower case, and an IPv4-mapped address as its IPv4 one. */

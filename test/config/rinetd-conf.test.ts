@@ -196,7 +196,7 @@ describe('the other words', () => {
     assert.equal(plan('logcommon', RULE).accessLog, null);
   });
 
-  it('hold for all rules that say nothing else, wherever they stand', () => {
+  it('hold for all rules that say nothing else and that they mean something to, wherever they stand', () => {
     const limits = services(
       '0 1 b 2',
       'connect-timeout 3',
@@ -207,10 +207,11 @@ describe('the other words', () => {
       '0 3/udp b 2/udp [max-udp-connections=8]',
     ).map((each) => [each.limits.connect, each.dnsRefresh, each.backlog, each.limits.flows]);
     assert.deepEqual(limits, [
-      [3000, 60_000, 9, 7],
-      [4000, 5000, 6, 7],
-      [3000, 60_000, 9, 8],
+      [3000, 60_000, 9, 10_000],
+      [4000, 5000, 6, 10_000],
+      [10_000, 60_000, null, 8],
     ]);
+    assert.equal(services('max-udp-connections 7', '0 1/udp b 2/udp')[0]?.limits.flows, 7);
     assert.equal(services('connect-timeout 0', RULE)[0]?.limits.connect, none);
     assert.equal(services('dns-refresh 0', RULE)[0]?.dnsRefresh, null);
     assert.equal(plan('statsloginterval 60', RULE).statsInterval, 60_000);

@@ -82,6 +82,17 @@ describe('a plan as YAML', () => {
     );
   });
 
+  it('warns of nothing when a rinetd.conf has settings that only some of its rules have a use for', () => {
+    const folder = new ConfFolder();
+    after(() => folder.remove());
+    const { plan, warnings } = folder.read(
+      'listen-backlog 9\nmax-udp-connections 9\nconnect-timeout 9\n0 1 a 2\n0 1/udp a 2/udp\n',
+    );
+    assert.deepEqual(warnings, []);
+    assert.deepEqual(parseYaml('x.yaml', toYaml(plan, { whole: false }), '/', {}).warnings, []);
+    assertRoundTrip(plan);
+  });
+
   it('has passwords as a file, and none for reading', () => {
     const plan = planOf(parseTransproxy, '-s 8081 --upstream u:se%20cret@a:1') as Plan;
     assert.match(toYaml(plan, { whole: false }), /- http:\/\/u:se%20cret@a:1$/m);

@@ -32,4 +32,8 @@ describe('a plan of unix sockets', () => {
     refuseUnixLoops(planOf(['/a', '/b', '/c'], ['/b', '/d'], ['/c', '/d'], ['/d', '/elsewhere']));
     refuseUnixLoops({ ...DEFAULT_PLAN, services: [serviceOf({ listen: [{ host: null, port: 80 }] })] });
   });
+
+  test('may have as many in a row as a file has rules', () => {
+    refuseUnixLoops(planOf(...Array.from({ length: 10_000 }, (_, i) => [`@${i}`, `@${i + 1}`] as const)));
+  });
 });

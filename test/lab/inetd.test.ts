@@ -94,6 +94,15 @@ describe('started by another program', { skip: unless('program iptables') }, () 
     await noneLeft();
   });
 
+  test('a file whose service listens nowhere serves what inetd gives it', { skip: inetd }, async (t) => {
+    const file = topology.lab.path('inetd.yaml');
+    writeFileSync(file, `{ global: { exit_idle: 1 }, rules: [{ bind: [], connect: "origin.lab:${ORIGIN_PORT}" }] }\n`);
+    await startInetd(t, 9000, 'nowait', '-c', file);
+    await startInetd(t, 9001, 'wait', '-c', file);
+    for (const port of [9000, 9001]) await assertRelays(routerV4, port);
+    await noneLeft();
+  });
+
   test("an inetd 'wait' line serves many connections in one process as nobody", { skip: inetd }, async (t) => {
     await startInetd(t, 9000, 'wait', '--exit-idle', '1', ...RELAY);
     await assertRelays(routerV4, 9000);

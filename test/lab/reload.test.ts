@@ -230,6 +230,18 @@ describe('a running server', { skip: unless('root') }, () => {
     await assertServes(81);
   });
 
+  test('a process that may not have so many descriptors takes nothing over', async (t) => {
+    const file = newFile();
+    const pidFile = topology.lab.path('many.pid');
+    write(file, { workers: 1, pidFile, services: Array.from({ length: 40 }, (_, i) => serviceAt(100 + i)) });
+    const old = await start(t, file);
+    const failed = await topology.router.attempt('prlimit', '--nofile=60:60', ...SERVE, file, pidFile);
+    assert.notEqual(failed.code, 0);
+    assert.match(failed.stderr, /takeover: only \d+ of 80 sockets have come: EMFILE/);
+    await old.says(/takeover: the other process has ended it; this process goes on/);
+    await assertServes(139);
+  });
+
   test('an ordinary user takes over from a process of the same user', async (t) => {
     const file = newFile();
     const folder = topology.lab.path('nobody');
