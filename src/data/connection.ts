@@ -460,6 +460,13 @@ export class Connection implements Runnable, Timed, Opener, Goer, Told, FirstByt
     }
   }
 
+  #active(): void {
+    const { loop, service } = this.site;
+    this.#lastActive = loop.now;
+    const half = this.#toUpstreamEnded || this.#toClientEnded;
+    this.watchUntil(loop.now + (half ? service.limits.halfClosed : service.limits.idle));
+  }
+
   /** See FirstBytesLink and LingerLink. */
   watchUntil(deadline: number): void {
     this.deadline = deadline;
@@ -495,13 +502,6 @@ export class Connection implements Runnable, Timed, Opener, Goer, Told, FirstByt
 
   log(level: LogLevel, message: string): void {
     this.site.reporter.log(level, `${nameOf(this)}: ${message}`);
-  }
-
-  #active(): void {
-    const { loop, service } = this.site;
-    this.#lastActive = loop.now;
-    const half = this.#toUpstreamEnded || this.#toClientEnded;
-    this.watchUntil(loop.now + (half ? service.limits.halfClosed : service.limits.idle));
   }
 
   // Ends.

@@ -13,7 +13,7 @@ export interface FirstBytesLink {
   readonly toUpstream: Pump;
   /** It is HTTP: the first `count` of `bytes`, valid during this call only, are the beginning of a request. */
   beginHttp(bytes: Buffer, count: number): void;
-  /** It is something else, and what lets it through to `end`. FirstBytes.bytes are what goes there first. */
+  /** It is something else, which goes to `end` as `passage` says, FirstBytes.bytes first. */
   pass(passage: Passage, end: End): void;
   giveUp(reason: string, event: AccessEvent): void;
   /** Something has to be said until then. */
@@ -23,7 +23,7 @@ export interface FirstBytesLink {
 
 const NOTHING = Buffer.alloc(0);
 
-/** In http mode, a client's bytes until they say what it speaks (detect.ts). It is asked once. */
+/** In http mode, a client's bytes until they say what it speaks (detect.ts). The link hears it by one call. */
 export class FirstBytes implements Filter {
   /** Those that had to be kept. */
   bytes: Buffer = NOTHING;

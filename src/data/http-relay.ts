@@ -69,8 +69,8 @@ const setAuthorization = (fields: Fields, from: string | null, to: string | null
 
 /**
  * Translates one connection: requests from the client become absolute-URI requests for an upstream. Both directions
- * are followed message by message, so that each response is known to answer which request. Bodies are not collected;
- * what need not be looked at passes by splice.
+ * are followed message by message, what goes back by HttpAnswers, so that each response is known to answer which
+ * request. Bodies are not collected; what need not be looked at passes by splice.
  */
 export class HttpRelay implements Asker {
   /** Requests so far. */
