@@ -141,7 +141,9 @@ describe('translated requests on the wire', { skip: unless('program iptables') }
   });
 
   test('clients that come one after another share a connection to the upstream', async (t) => {
-    await startWith(t, 80, '-w', '1');
+    await redirectFor(t, topology.router, 'iptables', { port: 80, to: 8081 });
+    // By its address: a name with two is two upstreams, which take turns.
+    await startTproxy(t, topology.router, '-s', '8081', '-w', '1', ADDRESS.proxy[0], String(UPSTREAM_PORT));
     const answer = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
     let proxy: TestSocket | null = null;
     for (const name of ['a', 'b', 'c']) {
