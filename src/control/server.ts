@@ -165,14 +165,25 @@ export class Server {
 
   async #reloadNow(): Promise<void> {
     if (this.#state !== 'serving') return;
+    let reading: Reading;
     try {
-      const reading = (this.#parts.reread as () => Reading)();
+      reading = (this.#parts.reread as () => Reading)();
+    } catch (error) {
+      // Whatever a file does to its reader, the server goes on without it.
+      this.#sayUnchanged(error instanceof Failure ? error.message : ((error as Error).stack ?? String(error)));
+      return;
+    }
+    try {
       await this.#inForce.replaceBy(reading, () => this.#state === 'serving');
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      for (const line of error.message.split('\n')) this.#log('error', `reload: ${line}`);
-      this.#log('error', 'reload: nothing was changed');
+      this.#sayUnchanged(error.message);
     }
+  }
+
+  #sayUnchanged(why: string): void {
+    for (const line of why.split('\n')) this.#log('error', `reload: ${line}`);
+    this.#log('error', 'reload: nothing was changed');
   }
 
   /** Hands the listening sockets over to who asks for them, if it may have them and gets ready. */
