@@ -264,4 +264,18 @@ describe('several targets', { skip: unless('program iptables') }, () => {
     await running.says(/farm\.lab is 10\.77\.2\.13:7000 now/);
     await until('a connection to the newest address', async () => (await ask()) === C);
   });
+
+  test('a host that is not found on HUP keeps the addresses that it had', async (t) => {
+    topology.lab.name('farm.lab', [A]);
+    topology.lab.name('yard.lab', [B]);
+    const targets = [targetAt('farm.lab'), targetAt('yard.lab')];
+    const running = await serve(t, { targets, dnsRefresh: null }, 1);
+    topology.lab.name('yard.lab', []);
+    topology.lab.name('farm.lab', [C]);
+    running.signal('SIGHUP');
+    await running.says(/can't find the host yard\.lab/);
+    await running.says(/farm\.lab is 10\.77\.2\.13:7000 now/);
+    await until('a connection to the new address', async () => (await ask()) === C);
+    assert.deepEqual(await askTimes(4), { [B]: 2, [C]: 2 });
+  });
 });
