@@ -241,6 +241,12 @@ export interface Plan {
 /** The only target there is, as command lines have it. */
 export const targetTo = (to: HostPort | UnixAddress): Target => ({ to, weight: 1, source: null });
 
+/** A plan, and what its writer should know: one line each, `FILE:LINE:COLUMN: what`. */
+export interface Reading {
+  readonly plan: Plan;
+  readonly warnings: readonly string[];
+}
+
 /**
  * The hosts that a service connects to by name or address: its upstreams, and behind them its targets, unless only
  * upstreams go there and are told their names. Addresses go by this order wherever they are handed on.

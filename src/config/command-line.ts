@@ -1,16 +1,10 @@
 import { createRequire } from 'node:module';
-import type { Plan } from '../plan.js';
+import type { Plan, Reading } from '../plan.js';
 import { quoted, UsageError } from './usage-error.js';
 
 // As CommonJS: imported, it would take five milliseconds of every start, most of them for finding out its exports' names.
 const require = createRequire(import.meta.url);
 const minimist = require('minimist') as typeof import('minimist');
-
-/** A plan, and what its writer should know: one line each, `FILE:LINE:COLUMN: what`. */
-export interface Reading {
-  readonly plan: Plan;
-  readonly warnings: readonly string[];
-}
 
 /** What a command line asks for: to carry out a plan, or to print a text on stdout and end with exit code 0. */
 export type Request =

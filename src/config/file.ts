@@ -1,5 +1,5 @@
-import { DEFAULT_PLAN, type Plan } from '../plan.js';
-import { type FileRequest, type Reading, type Request, requestFrom } from './command-line.js';
+import { DEFAULT_PLAN, type Plan, type Reading } from '../plan.js';
+import { type FileRequest, type Request, requestFrom } from './command-line.js';
 
 type Read = (path: string, base: string, said: Partial<Plan>) => Reading;
 

@@ -1,8 +1,7 @@
 import { resolve } from 'node:path';
 import { formatEnd } from '../address.js';
 import { Failure } from '../failure.js';
-import { type AccessList, isUnix, type Listen, type Plan, type Service } from '../plan.js';
-import type { Reading } from './command-line.js';
+import { type AccessList, isUnix, type Listen, type Plan, type Reading, type Service } from '../plan.js';
 import { type Place, Problems, placeName } from './problems.js';
 import { accessList, parsePattern } from './rinetd-access.js';
 import { type Located, readStatements } from './rinetd-files.js';

@@ -2,8 +2,15 @@ import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { formatEnd } from '../address.js';
 import { EX, Failure } from '../failure.js';
-import { type AccessLogSettings, DEFAULT_PLAN, isUnix, type Plan, type Service, type StatusSettings } from '../plan.js';
-import type { Reading } from './command-line.js';
+import {
+  type AccessLogSettings,
+  DEFAULT_PLAN,
+  isUnix,
+  type Plan,
+  type Reading,
+  type Service,
+  type StatusSettings,
+} from '../plan.js';
 import { type Place, Problems, placeName } from './problems.js';
 import { printable, quoted } from './usage-error.js';
 import { issuesOf } from './yaml-issues.js';

@@ -1,11 +1,5 @@
 import type { Plan, Service } from '../plan.js';
 
-/** A plan that was read again, and what its writer should know. */
-export interface Reading {
-  readonly plan: Plan;
-  readonly warnings: readonly string[];
-}
-
 /** Settings that a process can't change once it runs, and what they are called. */
 const FIXED = {
   user: 'the user',

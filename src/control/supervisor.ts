@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Counters } from '../counters.js';
-import type { Plan, Service } from '../plan.js';
+import type { Plan, Reading, Service } from '../plan.js';
 import { AccessLog } from './access-log.js';
 import { announceReady, isDaemon } from './daemonize.js';
 import { Hosts } from './hosts.js';
@@ -12,7 +12,6 @@ import { Listeners } from './listeners.js';
 import { type Log, openLog } from './log.js';
 import { PidFile } from './pid-file.js';
 import { capabilitiesFor, dropPrivileges, findUser } from './privileges.js';
-import type { Reading } from './reload.js';
 import { Server } from './server.js';
 import { handleSignals } from './signals.js';
 import { Takeover, TakeoverOffer } from './takeover.js';

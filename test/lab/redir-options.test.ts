@@ -10,8 +10,8 @@ import { ADDRESS, type Topology } from '../../scripts/lab/topology.js';
 import { curlCommand, WAYS } from '../support/ftp.js';
 import { unless } from '../support/needs.js';
 import { follow } from '../support/recipes.js';
-import { assertRelays, endRelays, ORIGIN, ORIGIN_PORT, OURS, PROGRAMS, startRelay } from '../support/redir.js';
-import { Sockets, type TestListener } from '../support/sockets.js';
+import { endRelays, ORIGIN, ORIGIN_PORT, OURS, PROGRAMS, startRelay } from '../support/redir.js';
+import { assertRelays, Sockets, type TestListener } from '../support/sockets.js';
 import { buildGateway, type Cleanup } from '../support/tproxy.js';
 
 const PORT = 9000;

@@ -6,8 +6,8 @@ import type { Running } from '../../scripts/lab/running.js';
 import { ADDRESS, type Topology } from '../../scripts/lab/topology.js';
 import { until } from '../../scripts/lab/until.js';
 import { unless } from '../support/needs.js';
-import { assertRelays, endRelays, ORIGIN, ORIGIN_PORT, OURS, PROGRAMS, startRelay } from '../support/redir.js';
-import { Sockets, type TestListener } from '../support/sockets.js';
+import { endRelays, ORIGIN, ORIGIN_PORT, OURS, PROGRAMS, startRelay } from '../support/redir.js';
+import { assertRelays, Sockets, type TestListener } from '../support/sockets.js';
 import { buildGateway, type Cleanup, TPROXY, tproxyProcesses } from '../support/tproxy.js';
 
 /** The name of that port in services(5). */

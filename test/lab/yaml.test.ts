@@ -7,7 +7,7 @@ import { until } from '../../scripts/lab/until.js';
 import { unless } from '../support/needs.js';
 import { probe, startOrigin } from '../support/rinetd.js';
 import type { Probe } from '../support/rinetd-clients.js';
-import { Sockets, type TestListener } from '../support/sockets.js';
+import { assertRelays, Sockets, type TestListener } from '../support/sockets.js';
 import { buildGateway, type Cleanup, endTproxy, runTproxy, startTproxy, TPROXY } from '../support/tproxy.js';
 
 const ORIGIN_PORT = 7000;
@@ -49,18 +49,7 @@ describe('a plan in YAML', { skip: unless('program squid', 'program curl', 'prog
     startTproxy(t, topology.router, '-c', write(`${name}.yaml`, example(name, words)));
 
   /** Connects, and shows that bytes pass both ways and that an end passes on. */
-  const assertServes = async (port: number): Promise<void> => {
-    const near = await client.connect(routerV4, port);
-    await near.send('ping');
-    const far = await origin.accept();
-    assert.equal(await far.receive(4), 'ping');
-    await far.send('pong');
-    assert.equal(await near.receive(4), 'pong');
-    await near.sendFin();
-    assert.equal(await far.receiveAll(), '');
-    await far.sendFin();
-    await near.expectEnd();
-  };
+  const assertServes = (port: number): Promise<string> => assertRelays(client, origin, routerV4, port);
 
   test('relays to a target, and to one of several', async (t) => {
     await start(t, 'relay', { 'www.example.net:80': `origin.lab:${ORIGIN_PORT}` });

@@ -1,9 +1,7 @@
-import assert from 'node:assert/strict';
 import type { Host } from '../../scripts/lab/host.js';
 import type { Running } from '../../scripts/lab/running.js';
 import { until } from '../../scripts/lab/until.js';
 import { unless } from './needs.js';
-import type { Sockets, TestListener } from './sockets.js';
 import { type Cleanup, endTproxy, TPROXY } from './tproxy.js';
 
 export const ORIGIN_PORT = 5432;
@@ -33,24 +31,4 @@ export const startRelay = async (t: Cleanup, host: Host, port: number, ...comman
   });
   await host.listening(port);
   return running;
-};
-
-/** Connects, and shows that bytes pass both ways and that an end passes on: the address that the origin saw. */
-export const assertRelays = async (
-  client: Sockets,
-  origin: TestListener,
-  address: string,
-  port: number,
-): Promise<string> => {
-  const near = await client.connect(address, port);
-  await near.send('ping');
-  const far = await origin.accept();
-  assert.equal(await far.receive(4), 'ping');
-  await far.send('pong');
-  assert.equal(await near.receive(4), 'pong');
-  await near.sendFin();
-  assert.equal(await far.receiveAll(), '');
-  await far.sendFin();
-  await near.expectEnd();
-  return far.remote.ip.replace('::ffff:', '');
 };

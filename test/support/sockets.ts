@@ -183,3 +183,23 @@ export interface SeenRequest {
   /** Connections that the origin has had so far. */
   readonly connections: number;
 }
+
+/** Connects, and shows that bytes pass both ways and that an end passes on: the address that the origin saw. */
+export const assertRelays = async (
+  client: Sockets,
+  origin: TestListener,
+  address: string,
+  port: number,
+): Promise<string> => {
+  const near = await client.connect(address, port);
+  await near.send('ping');
+  const far = await origin.accept();
+  assert.equal(await far.receive(4), 'ping');
+  await far.send('pong');
+  assert.equal(await near.receive(4), 'pong');
+  await near.sendFin();
+  assert.equal(await far.receiveAll(), '');
+  await far.sendFin();
+  await near.expectEnd();
+  return far.remote.ip.replace('::ffff:', '');
+};
